@@ -1,0 +1,1 @@
+"""The command line: one file per command; `app` finds them by itself."""

@@ -1,0 +1,155 @@
+"""``embodied-mem doctor``: what is installed, what is usable, and the exact command that adds the rest."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import typer
+
+from embodied_mem.cli.output import emit_rows
+
+# Extra of pyproject.toml -> distributions that make it usable (module name where it differs).
+EXTRAS: dict[str, dict[str, str]] = {
+    "envs-light": {"minigrid": "minigrid", "miniworld": "miniworld", "vizdoom": "vizdoom", "popgym": "popgym"},
+    "envs-mujoco": {"mujoco": "mujoco", "dm_control": "dm_control", "metaworld": "metaworld"},
+    "envs-sapien": {"mani_skill": "mani_skill"},
+    "video": {"av": "av"},
+    "llm": {"openai": "openai"},
+    "viewer": {"rerun-sdk": "rerun"},
+    "loggers": {"wandb": "wandb"},
+    "peers": {"sb3-contrib": "sb3_contrib", "flash-linear-attention": "fla"},
+    "dev": {"pytest": "pytest", "ruff": "ruff", "mypy": "mypy", "hypothesis": "hypothesis"},
+}
+GL_PACKAGES = "libegl1 libegl-mesa0 libgl1-mesa-dri libosmesa6 libglu1-mesa"
+_GL_PROBE = (
+    "import ctypes.util, sys; sys.exit(0 if ctypes.util.find_library('EGL') and ctypes.util.find_library('GL') else 1)"
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report."""
+
+    name: str
+    usable: bool
+    detail: str
+    add: str
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+
+    @app.command()
+    def doctor(as_json: bool = typer.Option(False, "--json", help="Print one JSON array.")) -> None:
+        """Say what is installed, what is usable, and the command that adds the rest."""
+        emit_rows([asdict(finding) for finding in examine()], as_json, title="embodied-mem doctor")
+
+
+def examine() -> list[Finding]:
+    """Return every finding: core, GPU, Triton, GL, data, weights, and each extra."""
+    return [_core(), _gpu(), _triton(), _gl(), _ffmpeg(), _data(), *(_extra(name) for name in EXTRAS)]
+
+
+def _core() -> Finding:
+    versions = []
+    for name in (
+        "torch",
+        "ray",
+        "gymnasium",
+        "numpy",
+        "numba",
+        "opencv-python",
+        "open_clip_torch",
+        "diffusers",
+        "ai2thor",
+    ):
+        version = _version(name)
+        versions.append(f"{name} {version or 'MISSING'}")
+    missing = [item.split()[0] for item in versions if item.endswith("MISSING")]
+    add = "pip install -c constraints.txt -e ." if missing else ""
+    return Finding("core", not missing, f"python {sys.version.split()[0]}; " + ", ".join(versions), add)
+
+
+def _gpu() -> Finding:
+    import torch
+
+    if torch.cuda.is_available():
+        return Finding("gpu", True, f"{torch.cuda.get_device_name(0)}, CUDA {torch.version.cuda}", "")
+    built = f"torch is built with CUDA {torch.version.cuda}" if torch.version.cuda else "torch is a CPU build"
+    return Finding(
+        "gpu", False, f"no CUDA device ({built}); everything runs on the CPU", "attach an NVIDIA GPU with its driver"
+    )
+
+
+def _triton() -> Finding:
+    version = _version("triton")
+    if version is None:
+        return Finding("triton", False, "not installed; reference kernels are used", "pip install triton")
+    import torch
+
+    usable = torch.cuda.is_available()
+    detail = f"triton {version}" + ("" if usable else "; needs a GPU to run, interpreter works on the CPU")
+    return Finding("triton", usable, detail, "" if usable else "attach an NVIDIA GPU with its driver")
+
+
+def _gl() -> Finding:
+    probe = subprocess.run([sys.executable, "-c", _GL_PROBE], capture_output=True)
+    usable = probe.returncode == 0
+    detail = (
+        "EGL and GL libraries found"
+        if usable
+        else "no EGL/GL libraries; only MiniWorld, MuJoCo and SAPIEN pictures need them"
+    )
+    return Finding("gl", usable, detail, "" if usable else f"apt-get install {GL_PACKAGES}")
+
+
+def _ffmpeg() -> Finding:
+    import cv2
+
+    lines = cv2.getBuildInformation().splitlines()
+    usable = any("FFMPEG" in line and "YES" in line for line in lines)
+    found = "OpenCV reads and writes video through FFMPEG" if usable else "this OpenCV build has no FFMPEG"
+    tool = shutil.which("ffmpeg")
+    return Finding(
+        "video codecs",
+        usable,
+        found + (f"; ffmpeg at {tool}" if tool else ""),
+        "" if usable else "pip install opencv-python",
+    )
+
+
+def _data() -> Finding:
+    folder = os.environ.get("EMBODIED_MEM_DATA", "")
+    if folder and Path(folder).is_dir():
+        parts = ", ".join(sorted(item.name for item in Path(folder).iterdir()))
+        return Finding("data", True, f"EMBODIED_MEM_DATA={folder}: {parts}", "")
+    detail = (
+        f"EMBODIED_MEM_DATA={folder} is no folder" if folder else "EMBODIED_MEM_DATA is not set; data tests are skipped"
+    )
+    return Finding("data", False, detail, "export EMBODIED_MEM_DATA=FOLDER (see the README, section Data)")
+
+
+def _extra(name: str) -> Finding:
+    wanted = EXTRAS[name]
+    found = {dist: _version(dist) for dist, module in wanted.items() if importlib.util.find_spec(module)}
+    missing = sorted(set(wanted) - set(found))
+    detail = ", ".join(f"{dist} {version or ''}".strip() for dist, version in found.items())
+    if missing:
+        detail = (detail + "; " if detail else "") + "missing: " + ", ".join(missing)
+    return Finding(
+        f"extra {name}", not missing, detail, f"pip install -c constraints.txt -e '.[{name}]'" if missing else ""
+    )
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None

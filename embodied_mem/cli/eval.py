@@ -1,0 +1,168 @@
+"""``embodied-mem eval``: any agent on a suite, beside memory controls, with intervals."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.table import Table
+
+from embodied_mem.cli.output import emit_json, progress, stdout
+from embodied_mem.errors import UsageError
+
+if TYPE_CHECKING:
+    from embodied_mem.evaluation.evaluate import Progress
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+
+    @app.command("eval")
+    def evaluate_command(
+        suite: str = typer.Argument(..., help="Name of a suite (embodied-mem list suites)."),
+        agent: str | None = typer.Option(None, "--agent", help="Registered agent, or module:attr of your own."),
+        checkpoint: list[str] = typer.Option(
+            [], "--checkpoint", help="Folder of a trained agent or of a run; repeat for several training seeds."
+        ),
+        none: list[str] = typer.Option([], "--none", help="The same preset trained with memory 'none'; repeatable."),
+        task: list[str] = typer.Option([], "--task", help="Play these tasks of the suite only; repeatable."),
+        split: str | None = typer.Option(None, "--split", help="Split of the suite (default: the suite's own)."),
+        episodes: int | None = typer.Option(None, "--episodes", help="Episodes per task and seed."),
+        seeds: str | None = typer.Option(None, "--seeds", help="Episode-set seeds, for example 0,1,2."),
+        controls: bool = typer.Option(False, "--controls", help="Run the suite's controls too."),
+        control: list[str] = typer.Option(
+            [], "--control", help="Run this control (wiped:8, shuffled, ...); repeatable."
+        ),
+        env: list[str] = typer.Option([], "--env", help="key=value for every environment; repeatable."),
+        num_envs: int | None = typer.Option(None, "--num-envs", help="Episodes that step in lockstep."),
+        device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or cuda:i."),
+        out: Path | None = typer.Option(None, "--out", help="Folder to write (default: runs/eval/SUITE-AGENT)."),
+        resume: bool = typer.Option(False, "--resume", help="Continue what --out holds."),
+        shard: str | None = typer.Option(None, "--shard", help="Play part i/n only; the last shard merges all."),
+        traces: int = typer.Option(2, "--traces", help="Episodes per task and condition that are traced for reports."),
+        as_json: bool = typer.Option(False, "--json", help="Print one JSON value on stdout."),
+    ) -> None:
+        """Evaluate an agent on a suite, with intervals and per-episode records."""
+        from embodied_mem.config import parse_overrides
+        from embodied_mem.evaluation import evaluate
+
+        who = _who(agent, checkpoint)
+        if out is None and (resume or shard is not None):
+            raise UsageError("expected --out DIR with --resume or --shard: the folder to continue or to share")
+        folder = _fresh_folder(suite, agent or checkpoint[0]) if out is None else out
+        with _bar() as report:
+            result = evaluate(
+                who,
+                suite,
+                none=none or None,
+                tasks=task or None,
+                split=split,
+                env_options=parse_overrides(env),
+                episodes=episodes,
+                seeds=_seeds(seeds),
+                controls=control or controls,
+                num_envs=num_envs,
+                device=device,
+                out=folder,
+                resume=resume,
+                shard=shard,
+                traces=traces,
+                progress=report,
+            )
+        if as_json:
+            emit_json(result)
+            return
+        for table in comparisons(result):
+            stdout.print(table)
+        for note in result["notes"]:
+            stdout.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+        stdout.print(f"written to {result['out']}; report: embodied-mem view {folder}", markup=False, soft_wrap=True)
+
+
+def _who(agent: str | None, checkpoint: list[str]) -> Any:
+    if (agent is None) == (not checkpoint):
+        raise UsageError("expected either --agent NAME or --checkpoint DIR (repeatable)")
+    if agent is not None:
+        return agent
+    return [Path(folder) for folder in checkpoint]
+
+
+def _seeds(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words or not all(word.isdigit() for word in words):
+        raise UsageError(f"expected --seeds as whole numbers joined by commas (0,1,2), got {text!r}")
+    return [int(word) for word in words]
+
+
+def _fresh_folder(suite: str, agent: str) -> Path:
+    """Return ``runs/eval/SUITE-AGENT``, with a number behind it where that is taken."""
+    parts = [part for part in Path(agent).parts if part not in ("/", ".", "..", "agent")]
+    label = "-".join(parts[-2:]).replace(":", "-") or "agent"
+    base = Path("runs") / "eval" / f"{suite}-{label}"
+    found, number = base, 1
+    while found.exists():
+        number += 1
+        found = base.with_name(f"{base.name}-{number}")
+    return found
+
+
+@contextmanager
+def _bar() -> Iterator[Progress]:
+    """Yield a progress function; its first call draws a bar with rate and time left on stderr."""
+    bar, handle, started, first = progress(), None, 0.0, 0
+
+    def report(done: int, total: int, label: str) -> None:
+        nonlocal handle, started, first
+        if handle is None:
+            started, first = time.monotonic(), done
+            bar.start()
+            handle = bar.add_task(label, total=total, rate="")
+        rate = (done - first) / max(time.monotonic() - started, 1e-6)
+        bar.update(handle, completed=done, description=label, rate=f"{rate:.1f} episodes/s")
+
+    try:
+        yield report
+    finally:
+        if handle is not None:
+            bar.stop()
+
+
+def comparisons(result: dict[str, Any]) -> list[Table]:
+    """Return one table per task of a result: conditions down; success, what the control costs and return across."""
+    agents = result["config"]["agents"]
+    who = agents[0]["label"] + (f" and {len(agents) - 1} more checkpoints" if len(agents) > 1 else "")
+    parts = {name.removeprefix("embodied_mem/"): found for name, found in result["tasks"].items()}
+    if len(parts) > 1:
+        parts["all tasks"] = result
+    tables = []
+    for name, found in parts.items():
+        table = Table(title=f"{name}: {who}", title_justify="left")
+        table.add_column("condition", no_wrap=True)
+        for column in ("success", "agent minus control", "return", "episodes"):
+            table.add_column(column, justify="right", no_wrap=True)
+        for condition, metrics in {"agent": found["metrics"], **found["controls"]}.items():
+            table.add_row(condition, *_cells(metrics))
+        tables.append(table)
+    return tables
+
+
+def _cells(metrics: dict[str, Any] | None) -> list[str]:
+    if metrics is None:
+        return ["null", "", "", ""]
+    score = metrics["return"]["mean"]
+    cells = [_cell(metrics.get("success")), _cell(metrics.get("success_drop"))]
+    return [*cells, "-" if score is None else f"{score:.2f}", str(metrics["return"]["n"])]
+
+
+def _cell(metric: dict[str, Any] | None) -> str:
+    if metric is None or metric["mean"] is None:
+        return "-" if metric else ""
+    if metric["low"] is None:
+        return f"{metric['mean']:.2f}"
+    return f"{metric['mean']:.2f} \\[{metric['low']:.2f}, {metric['high']:.2f}]"

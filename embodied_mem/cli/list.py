@@ -1,0 +1,87 @@
+"""``embodied-mem list KIND``: what can be chosen by name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from embodied_mem.cli.output import emit_rows
+from embodied_mem.errors import UsageError, nearest
+
+Row = dict[str, Any]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+
+    @app.command("list")
+    def list_kind(
+        kind: str = typer.Argument(..., help=f"One of: {', '.join(sorted(LISTERS))}."),
+        as_json: bool = typer.Option(False, "--json", help="Print one JSON array."),
+    ) -> None:
+        """List what can be chosen by name."""
+        if kind not in LISTERS:
+            raise UsageError(f"unknown kind {kind!r}{nearest(kind, LISTERS)}; kinds: {', '.join(sorted(LISTERS))}")
+        emit_rows(LISTERS[kind](), as_json, title=kind)
+
+
+def _envs() -> list[Row]:
+    from embodied_mem.envs.registration import ENVIRONMENTS
+
+    return [{"name": item.id, "about": item.summary} for item in ENVIRONMENTS]
+
+
+def _memories() -> list[Row]:
+    from embodied_mem import registry
+    from embodied_mem.memory.contract import make_memory
+
+    rows = []
+    for name in registry.names("memory"):
+        memory, meta = make_memory(name), registry.meta("memory", name)
+        rows.append(
+            {
+                "name": name,
+                "family": meta.get("family"),
+                "source": meta.get("source"),
+                "bytes_per_env": memory.bytes_per_env(),
+                "macs_per_token": memory.macs_per_token(),
+                "parallel": memory.parallel,
+            }
+        )
+    return rows
+
+
+def _presets() -> list[Row]:
+    from embodied_mem.experiments.presets_loader import list_presets
+
+    return list_presets()
+
+
+def _registry(kind: str) -> Callable[[], list[Row]]:
+    def rows() -> list[Row]:
+        from embodied_mem import registry
+
+        out = []
+        for name in registry.names(kind):
+            target = registry.entry(kind, name).target
+            doc = "" if isinstance(target, str) else (inspect.getdoc(target) or "").split("\n")[0]
+            out.append({"name": name, "about": registry.meta(kind, name).get("about") or doc})
+        return out
+
+    return rows
+
+
+LISTERS: dict[str, Callable[[], list[Row]]] = {
+    "envs": _envs,
+    "memories": _memories,
+    "presets": _presets,
+    "agents": _registry("agent"),
+    "policies": _registry("algorithm"),
+    "suites": _registry("suite"),
+    "encoders": _registry("encoder"),
+    "controls": _registry("control"),
+    "benches": _registry("bench"),
+}

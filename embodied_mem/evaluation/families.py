@@ -1,0 +1,94 @@
+"""Metric families: from what an environment reports at the end of an episode to the metrics of that episode.
+
+An environment's ``info`` carries plain facts on the final step; a family turns them into metrics named as in the
+published protocols. Every family reports ``success``, ``return`` and ``length``.
+
+- ``probe``: ``success``, and ``accuracy`` where there is one.
+- ``goal_nav``: ``success, stopped, start_distance, final_distance, min_distance, path_length`` (metres).
+- ``multion``: ``leg_geodesics`` (m,), ``found``, ``path_at_last_found``, ``path_length``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from embodied_mem.errors import UsageError
+from embodied_mem.evaluation.statistics import Kind
+from embodied_mem.evaluation.suite import Task
+from embodied_mem.metrics import GoalEpisode, MultiObjectEpisode, goal_nav_summary, multion_summary
+
+Facts = Mapping[str, Any]
+Scores = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Family:
+    """How one family scores an episode and which of its metrics are rates."""
+
+    score: Callable[[Facts, Task], Scores]
+    """Facts of a final step -> metrics; None where undefined."""
+    rates: frozenset[str]
+    """Metrics that are 0 or 1 per episode: their interval is Wilson's."""
+
+    def kind(self, metric: str) -> Kind:
+        """Return how a metric is averaged."""
+        return "rate" if metric in self.rates else "mean"
+
+
+def probe(facts: Facts, task: Task) -> Scores:
+    """Return success (None where the environment does not say) and the share of right answers, where there is one."""
+    scores = {"success": _number(facts.get("success"))}
+    return {**scores, "accuracy": _number(facts["accuracy"])} if "accuracy" in facts else scores
+
+
+def goal_navigation(facts: Facts, task: Task) -> Scores:
+    """Return the goal-navigation metrics (`metrics.goal_nav`) of an episode; ``success`` is the same as ``sr``."""
+    episode = GoalEpisode(
+        start_distance=_need(facts, "start_distance", task),
+        final_distance=_need(facts, "final_distance", task),
+        min_distance=_need(facts, "min_distance", task),
+        path_length=_need(facts, "path_length", task),
+        stopped=bool(_need(facts, "stopped", task)),
+        success_distance=1.0 if task.success_distance is None else task.success_distance,
+        strict=False,
+        success=bool(_need(facts, "success", task)),
+    )
+    scores = goal_nav_summary(episode)
+    return {"success": scores["sr"], **scores}
+
+
+def multi_object(facts: Facts, task: Task) -> Scores:
+    """Return the MultiON metrics (`metrics.multion`) of an episode."""
+    legs = np.asarray(facts.get("leg_geodesics", ()), dtype=np.float64).reshape(-1)
+    legs = legs[~np.isnan(legs)]
+    episode = MultiObjectEpisode(
+        leg_geodesics=tuple(float(leg) for leg in legs),
+        found=int(_need(facts, "found", task)),
+        path_at_last_found=_need(facts, "path_at_last_found", task),
+        total_path=_need(facts, "path_length", task),
+    )
+    return {name: _number(value) for name, value in multion_summary(episode).items()}
+
+
+FAMILIES: dict[str, Family] = {
+    "probe": Family(probe, frozenset({"success"})),
+    "goal_nav": Family(goal_navigation, frozenset({"success", "sr", "osr"})),
+    "multion": Family(multi_object, frozenset({"success"})),
+}
+
+
+def _need(facts: Facts, name: str, task: Task) -> float:
+    if name not in facts:
+        raise UsageError(
+            f"{task.env} reports no {name!r} in info on the final step, which the {task.family!r} metrics need; "
+            f"it reports {', '.join(sorted(facts)) or 'nothing'}"
+        )
+    return float(facts[name])
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None or not np.isfinite(value) else float(value)

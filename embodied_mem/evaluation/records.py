@@ -1,0 +1,135 @@
+"""Per-episode records on disk: one JSON line per finished episode, safe to kill, resumable, mergeable from shards.
+
+A folder holds ``config.json`` (everything that decides the outcome), ``episodes.jsonl``, ``traces/`` and, when done,
+``result.json``. Shards are folders of the same form inside it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from embodied_mem.errors import UsageError
+from embodied_mem.evaluation.plan import Block
+from embodied_mem.files import append_jsonl, atomic_dir, atomic_write_json, atomic_write_text, read_json, read_jsonl
+
+CONFIG, EPISODES, RESULT, TRACES = "config.json", "episodes.jsonl", "result.json", "traces"
+# What may differ between the runs that make up one evaluation.
+_FREE_KEYS = frozenset({"device", "checkpoint", "label"})
+
+Record = dict[str, Any]
+Key = tuple[str, str, int, int, int]
+
+
+class Records:
+    """The records of one evaluation, in memory and (with a folder) on disk."""
+
+    def __init__(self, folder: Path | None, rows: Sequence[Record] = ()) -> None:
+        """Start from the records that are there already."""
+        self.folder = folder
+        self.rows: list[Record] = []
+        self._known: set[Key] = set()
+        for row in rows:
+            self._remember(row)
+
+    def add(self, row: Record) -> bool:
+        """Keep a record and append it to the file, unless it is there already; return True if it was new."""
+        if record_key(row) in self._known:
+            return False
+        if self.folder is not None:
+            append_jsonl(self.folder / EPISODES, row)
+        self._remember(row)
+        return True
+
+    def has_all(self, block: Block) -> bool:
+        """Return True if every episode of a block is there."""
+        return all((*block.key, episode) in self._known for episode in block.episodes)
+
+    def _remember(self, row: Record) -> None:
+        self.rows.append(row)
+        self._known.add(record_key(row))
+
+
+def record_key(row: Mapping[str, Any]) -> Key:
+    """Return the identity of a record: task, condition, checkpoint, seed, episode."""
+    return row["task"], row["condition"], row["checkpoint"], row["seed"], row["episode"]
+
+
+def open_folder(folder: Path, config: Mapping[str, Any], resume: bool) -> Records:
+    """Return the records of a new or resumed evaluation folder.
+
+    Args:
+        folder: where it is written.
+        config: JSON-able description of the evaluation; a resumed folder must have been written with the same.
+        resume: continue what is there; False refuses a folder that holds records.
+
+    Raises:
+        UsageError: there are records and ``resume`` is False, or they belong to another evaluation.
+    """
+    if not resume:
+        if (folder / EPISODES).exists() or (folder / CONFIG).exists():
+            raise UsageError(f"{folder} holds an evaluation already; pass --resume to continue it, or another --out")
+        atomic_write_json(folder / CONFIG, dict(config))
+        return Records(folder)
+    if not (folder / CONFIG).is_file():
+        atomic_write_json(folder / CONFIG, dict(config))
+    difference = first_difference(_fixed(read_json(folder / CONFIG)), _fixed(config))
+    if difference:
+        raise UsageError(f"cannot resume {folder}: it was started with {difference}; use another --out")
+    if not (folder / EPISODES).exists():
+        return Records(folder)
+    try:
+        return Records(folder, read_jsonl(folder / EPISODES))
+    except KeyError as error:
+        raise UsageError(f"{folder / EPISODES} is no record of an evaluation: a line lacks {error}") from error
+
+
+def first_difference(old: Any, new: Any, path: str = "") -> str | None:
+    """Return the first difference of two JSON values as ``key = old, now new``, or None."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in sorted({*old, *new}):
+            found = first_difference(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
+            if found:
+                return found
+        return None
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = enumerate(zip(old, new, strict=True))
+        return next((text for i, (a, b) in pairs if (text := first_difference(a, b, f"{path}[{i}]"))), None)
+    return None if old == new else f"{path} = {json.dumps(old)}, now {json.dumps(new)}"
+
+
+def merge_shards(folder: Path, count: int, work: Sequence[Block]) -> list[Record] | None:
+    """Join the records of all shards into ``folder``, in the order of an unsharded run; None while some are missing.
+
+    Args:
+        folder: the evaluation's folder, with its shards inside.
+        count: number of shards.
+        work: every block of the evaluation in playing order.
+    """
+    shards = [folder / f"shard-{index}-of-{count}" for index in range(count)]
+    if not all((shard / RESULT).is_file() for shard in shards):
+        return None
+    place = {(*block.key, episode): i for i, block in enumerate(work) for episode in block.episodes}
+    rows = [row for shard in shards if (shard / EPISODES).exists() for row in read_jsonl(shard / EPISODES)]
+    unique = {record_key(row): row for row in rows}
+    missing = len(place) - sum(key in place for key in unique)
+    if missing:
+        raise UsageError(
+            f"the shards in {folder} lack {missing} of {len(place)} episodes; run them again with --resume"
+        )
+    ordered = sorted((row for key, row in unique.items() if key in place), key=lambda row: place[record_key(row)])
+    atomic_write_text(folder / EPISODES, "".join(json.dumps(row, allow_nan=False) + "\n" for row in ordered))
+    with atomic_dir(folder / TRACES) as traces:
+        for shard in shards:
+            if (shard / TRACES).is_dir():
+                shutil.copytree(shard / TRACES, traces, dirs_exist_ok=True)
+    return ordered
+
+
+def _fixed(config: Any) -> Any:
+    if isinstance(config, Mapping):
+        return {key: _fixed(value) for key, value in config.items() if key not in _FREE_KEYS}
+    return [_fixed(value) for value in config] if isinstance(config, list | tuple) else config

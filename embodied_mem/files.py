@@ -1,0 +1,133 @@
+"""Atomic files: a reader sees the old content or the new one, never a half."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from embodied_mem.errors import UsageError
+
+
+def atomic_write_bytes(path: str | Path, value: bytes) -> None:
+    """Write ``value`` to ``path`` through a synced temporary sibling and one rename.
+
+    Raises:
+        OSError: the disk is full or the folder is not writable; the old content is then untouched.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(value)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def atomic_write_text(path: str | Path, value: str) -> None:
+    """Write text as UTF-8, see `atomic_write_bytes`."""
+    atomic_write_bytes(path, value.encode("utf-8"))
+
+
+def atomic_write_json(path: str | Path, value: Any) -> None:
+    """Write ``value`` as indented JSON. NaN and infinity are refused: JSON has none."""
+    atomic_write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+@contextmanager
+def atomic_dir(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary sibling folder that becomes ``path`` when the block ends without an error.
+
+    An existing ``path`` is replaced; on an error the temporary folder is removed and ``path`` stays as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    try:
+        yield temporary
+        for item in temporary.rglob("*"):
+            if item.is_file():
+                with open(item, "rb") as stream:
+                    os.fsync(stream.fileno())
+        os.chmod(temporary, 0o755)
+        if path.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
+            os.replace(path, old / "content")
+            os.replace(temporary, path)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.replace(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def read_json(path: str | Path) -> Any:
+    """Read one JSON file.
+
+    Raises:
+        UsageError: the file is missing or is not JSON.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UsageError(f"expected a JSON file at {path}, found nothing there")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid JSON: {error}") from error
+
+
+def append_jsonl(path: str | Path, row: Mapping[str, Any]) -> None:
+    """Append one row as a single write, so that a killed writer can tear at most the last line."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = (json.dumps(dict(row), allow_nan=False) + "\n").encode("utf-8")
+    with open(path, "ab+") as stream:
+        _cut_torn_line(stream)
+        stream.write(line)
+
+
+def _cut_torn_line(stream: BinaryIO) -> None:
+    """Drop what a killed writer left after the last newline, so that the next row starts on a line of its own."""
+    end = stream.seek(0, os.SEEK_END)
+    if end == 0:
+        return
+    stream.seek(end - 1)
+    if stream.read(1) == b"\n":
+        return
+    stream.seek(0)
+    stream.truncate(stream.read().rfind(b"\n") + 1)
+
+
+def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
+    """Read all rows; a torn last line (killed writer) is left out.
+
+    Raises:
+        UsageError: the file is missing, or a line that is not the last one is broken.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UsageError(f"expected a JSON-lines file at {path}, found nothing there")
+    lines = path.read_text(encoding="utf-8").split("\n")
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number == len(lines):
+                continue
+            raise UsageError(f"{path}, line {number}: not valid JSON ({error.msg})") from error
+    return rows

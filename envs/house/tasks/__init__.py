@@ -1,0 +1,1 @@
+"""House tasks, one file each; `envs/registration.py` names them."""

@@ -1,0 +1,1 @@
+"""Import name: embodied_mem.experiments. Presets, benches and the scripts that reproduce each published table."""

@@ -1,0 +1,63 @@
+"""`train`: a preset, overrides and seeds become a run folder. What ``embodied-mem train`` calls, for Python."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from embodied_mem.errors import UsageError
+from embodied_mem.experiments.presets_loader import load_preset
+from embodied_mem.policies.training.config import apply_overrides
+from embodied_mem.policies.training.run import Report, stored_config, train_run
+
+
+def train(
+    preset: str | None,
+    *,
+    seeds: Sequence[int] | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    tune: Mapping[str, Sequence[Any]] | None = None,
+    report: Report | None = None,
+    **overrides: Any,
+) -> dict[str, Any]:
+    """Train a preset and return the result object (see `embodied_mem.results.make_result`).
+
+    ``train("repeat-previous", lr=3e-4, **{"agent.memory": "lstm"}, seeds=[0, 1])``
+
+    Args:
+        preset: name or YAML file; None only when resuming, where the run folder knows it.
+        seeds: training seeds, one run each, one after another; default [0], or those of the run that is resumed.
+        out: run folder; default ``runs/PRESET-TIME``.
+        resume: continue the run in ``out``.
+        tune: values to try per key; every combination is a run of its own under ``out`` (Ray Tune).
+        report: watches the run.
+        overrides: keys of the preset, dotted ones through ``**{"agent.memory": "gru"}``.
+
+    Raises:
+        UsageError: an unknown preset or key, settings that do not fit, or a folder that holds another run.
+        OSError: the disk is full or not writable.
+        KeyboardInterrupt: interrupted; a checkpoint was written.
+    """
+    if resume and out is None:
+        raise UsageError("expected the folder of the run to resume; give --out DIR")
+    if preset is None:
+        if not resume:
+            raise UsageError("expected a preset; see `embodied-mem list presets`")
+        name, config, stored_seeds = stored_config(str(out))
+        seeds = seeds or stored_seeds
+    else:
+        loaded = load_preset(preset)
+        name, config = loaded.name, loaded.config
+    config = apply_overrides(config, overrides)
+    out = Path(out) if out is not None else Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    seeds = list(seeds) if seeds else [0]
+    if tune:
+        from embodied_mem.policies.training.sweep import sweep
+
+        if resume:
+            raise UsageError("a sweep cannot be resumed; resume its runs one by one, or give another --out")
+        return sweep(config, name, out, tune, seeds=seeds, report=report)
+    return train_run(config, name, out, seeds=seeds, resume=resume, report=report)

@@ -1,0 +1,64 @@
+"""The command line: one line and exit code 2 for a user's error, one JSON value on stdout with --json."""
+
+import errno
+import json
+import os
+
+import pytest
+
+from embodied_mem import registry
+from embodied_mem._version import __version__
+from embodied_mem.cli import app, doctor
+from embodied_mem.cli import list as list_command
+
+
+@pytest.mark.parametrize(
+    "words", [["nosuch"], ["--nosuch"], ["list"], ["list", "memry"], ["view", "/no/such/folder"], ["bench", "nosuch"]]
+)
+def test_usage_errors_are_one_line_and_exit_2(words, capfd):
+    assert app.run(words) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1 and err.startswith("error: ")
+
+
+def test_version(capsys):
+    assert app.run(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == f"embodied-mem {__version__}"
+
+
+@pytest.mark.parametrize("kind", sorted(list_command.LISTERS))
+def test_list_prints_one_json_array_of_named_rows(kind, capsys):
+    assert app.run(["list", kind, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert rows and all(row["name"] for row in rows)
+    assert len({row["name"] for row in rows}) == len(rows)
+
+
+def test_list_memories_holds_the_first_seven(capsys):
+    app.run(["list", "memories", "--json"])
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert {"none", "lstm", "gru", "min_gru", "gated_delta", "episodic", "hierarchical"} <= set(rows)
+    assert rows["gru"]["bytes_per_env"] == 512
+
+
+def test_doctor_names_a_command_for_every_gap(capsys):
+    assert app.run(["doctor", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["core"]["usable"]
+    assert all(row["usable"] or row["add"] for row in rows.values())
+
+
+def test_doctor_says_how_to_add_a_missing_extra(monkeypatch):
+    monkeypatch.setitem(doctor.EXTRAS, "viewer", {"no-such-dist": "no_such_module"})
+    finding = next(item for item in doctor.examine() if item.name == "extra viewer")
+    assert not finding.usable and "[viewer]" in finding.add
+
+
+def test_full_disk_is_one_line(monkeypatch, capfd):
+    def full(options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x.json")
+
+    monkeypatch.setattr(registry, "names", lambda kind: full(None))
+    assert app.run(["list", "agents"]) == 2
+    assert "No space left" in capfd.readouterr().err

@@ -1,0 +1,148 @@
+"""The acceptance suite runs over the registry by itself: every memory, and every variant it names at registration.
+
+@register("memory", "gru", ..., variants=({"layers": 2},))
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from embodied_mem import registry
+from embodied_mem.memory.contract import MemoryInput, MemoryModule, State, make_memory
+
+IN, OUT = 6, 8
+
+
+@dataclass(frozen=True)
+class Case:
+    """One memory under test."""
+
+    name: str
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def build(self, dtype: torch.dtype = torch.float64, seed: int = 0, **config: Any) -> MemoryModule:
+        torch.manual_seed(seed)
+        memory = make_memory(self.name, **{"in_dim": IN, "out_dim": OUT, **self.config, **config})
+        with torch.no_grad():
+            for parameter in memory.parameters():
+                # zero-initialised starts and biases would hide a path
+                parameter.add_(0.1 * torch.randn_like(parameter))
+        return memory.to(dtype)
+
+    def __str__(self) -> str:
+        return "-".join([self.name, *(f"{key}={value}" for key, value in self.config.items())])
+
+
+def all_cases() -> list[Case]:
+    cases = []
+    for name in registry.names("memory"):
+        cases.append(Case(name))
+        cases += [Case(name, dict(variant)) for variant in registry.meta("memory", name).get("variants", ())]
+    return cases
+
+
+@pytest.fixture(params=all_cases(), ids=str)
+def case(request) -> Case:
+    return request.param
+
+
+class Tools:
+    """What the checks of the suite share."""
+
+    @staticmethod
+    def inputs(memory: MemoryModule, n: int, T: int, seed: int = 1) -> MemoryInput:
+        drawn = memory.sample_input(memory.config, n, T, torch.Generator().manual_seed(seed))
+        kind = memory.float_dtype
+        return MemoryInput(*(v.to(kind) if v is not None and v.is_floating_point() else v for v in drawn))
+
+    @staticmethod
+    def resets(n: int, T: int, rate: float, seed: int = 2) -> Tensor:
+        return torch.rand(n, T, generator=torch.Generator().manual_seed(seed)) < rate
+
+    @classmethod
+    def warm(cls, memory: MemoryModule, n: int, seed: int = 3) -> State:
+        """A state that rows have reached after different numbers of steps and resets; a leaf without history."""
+        state = memory.initial_state(n)
+        x, resets = cls.inputs(memory, n, 11, seed), cls.resets(n, 11, 0.1, seed)
+        lengths = torch.arange(n) % 4 + 8
+        with torch.no_grad():
+            for t in range(11):
+                _, new = memory.step(cls.at(x, t), state, resets[:, t])
+                running = t < lengths
+                state = {k: torch.where(cls.over(running, v), v, state[k]) for k, v in new.items()}
+        return state
+
+    @staticmethod
+    def over(rows: Tensor, value: Tensor) -> Tensor:
+        return rows.view(*rows.shape, *[1] * (value.dim() - rows.dim()))
+
+    @staticmethod
+    def at(x: MemoryInput, t: int | slice) -> MemoryInput:
+        return MemoryInput(*(None if v is None else v[:, t] for v in x))
+
+    @staticmethod
+    def rows(x: MemoryInput, index: Any) -> MemoryInput:
+        return MemoryInput(*(None if v is None else v[index] for v in x))
+
+    @classmethod
+    def loop(
+        cls, memory: MemoryModule, x: MemoryInput, state: State, resets: Tensor | None = None, **soft: Tensor
+    ) -> tuple[Tensor, State]:
+        """The step form over a sequence: what every sequence form must equal."""
+        outputs = []
+        for t in range(x.x.shape[1]):
+            now = {key: value[:, t] for key, value in soft.items()}
+            y, state = memory.step(cls.at(x, t), state, None if resets is None else resets[:, t], **now)
+            outputs.append(y)
+        return torch.stack(outputs, 1), state
+
+    @staticmethod
+    def error(found: Tensor, want: Tensor) -> float:
+        """||a - b|| / max(||b||, 1e-6), in float64."""
+        found, want = found.detach().double(), want.detach().double()
+        return float((found - want).norm() / want.norm().clamp(min=1e-6))
+
+    @classmethod
+    def close(cls, found: Tensor | State, want: Tensor | State, tolerance: float, what: str = "y") -> None:
+        if isinstance(want, dict):
+            assert found.keys() == want.keys()
+            for key in want:
+                cls.close(found[key], want[key], tolerance, f"{what}[{key}]")
+            return
+        assert found.shape == want.shape, what
+        assert found.dtype == want.dtype, what
+        if not want.is_floating_point():
+            assert torch.equal(found, want), what
+            return
+        error = cls.error(found, want)
+        assert error <= tolerance, f"{what}: relative error {error:.2e} > {tolerance:.0e}"
+
+    @staticmethod
+    def equal(found: State, want: State) -> bool:
+        return found.keys() == want.keys() and all(
+            found[k].dtype == want[k].dtype and torch.equal(found[k], want[k]) for k in want
+        )
+
+    @staticmethod
+    def leaf(state: State) -> State:
+        """The same state with gradients asked for on every float tensor."""
+        return {key: value.detach().clone().requires_grad_(value.is_floating_point()) for key, value in state.items()}
+
+    @staticmethod
+    def floats(state: State, memory: MemoryModule | None = None, roles: tuple[str, ...] | None = None) -> list[Tensor]:
+        spec = memory.state_spec() if memory is not None else {}
+        return [
+            value
+            for key, value in state.items()
+            if value.is_floating_point() and (roles is None or spec[key].role in roles)
+        ]
+
+
+@pytest.fixture
+def tools() -> type[Tools]:
+    return Tools

@@ -1,0 +1,69 @@
+"""Atomic files: a failed write leaves the old content and no debris; a torn last line is dropped."""
+
+import errno
+import os
+
+import pytest
+
+from embodied_mem import files
+from embodied_mem.errors import UsageError
+
+
+def test_write_and_read_json(tmp_path):
+    files.atomic_write_json(tmp_path / "a" / "x.json", {"b": [1, 2]})
+    assert files.read_json(tmp_path / "a" / "x.json") == {"b": [1, 2]}
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_full_disk_leaves_old_content(tmp_path, monkeypatch, failing):
+    path = tmp_path / "x.json"
+    files.atomic_write_json(path, 1)
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files.os, failing, full)
+    with pytest.raises(OSError, match="No space left"):
+        files.atomic_write_json(path, 2)
+    monkeypatch.undo()
+    assert files.read_json(path) == 1
+    assert [item.name for item in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_atomic_dir_replaces_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "bundle"
+    with files.atomic_dir(target) as folder:
+        (folder / "one").write_text("1")
+    with pytest.raises(RuntimeError), files.atomic_dir(target) as folder:
+        (folder / "two").write_text("2")
+        raise RuntimeError
+    assert sorted(item.name for item in target.iterdir()) == ["one"]
+    with files.atomic_dir(target) as folder:
+        (folder / "three").write_text("3")
+    assert sorted(item.name for item in target.iterdir()) == ["three"]
+    assert [item.name for item in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_torn_last_line_is_dropped_and_not_joined(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    files.append_jsonl(path, {"a": 1})
+    with open(path, "a") as stream:
+        stream.write('{"a": 2')
+    assert files.read_jsonl(path) == [{"a": 1}]
+    files.append_jsonl(path, {"a": 3})
+    assert files.read_jsonl(path) == [{"a": 1}, {"a": 3}]
+
+
+def test_broken_middle_line_is_an_error(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1}\n{"a"\n{"a": 3}\n')
+    with pytest.raises(UsageError, match="line 2"):
+        files.read_jsonl(path)
+
+
+def test_missing_and_broken_json_are_usage_errors(tmp_path):
+    with pytest.raises(UsageError, match="found nothing"):
+        files.read_json(tmp_path / "none.json")
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(UsageError, match="not valid JSON"):
+        files.read_json(tmp_path / "bad.json")
