@@ -57,6 +57,13 @@ def test_steps_go_on_over_episodes_in_any_environment(capsys, tmp_path):
     assert again["episodes"] == result["episodes"] and again["video"] is None
 
 
+def test_what_an_environment_draws_with_is_missing(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pygame", None)
+    code, line = play(capsys, "CartPole-v1", "--agent", "random", "--steps", 3, "--record", "never.mp4")
+    assert code == 2 and "CartPole-v1" in line and "pip install" in line
+    assert not os.path.exists("never.mp4")
+
+
 def test_the_picture_holds_view_map_and_text():
     game = Game("House-MultiObjectNav-v0", {"level": 1, "houses": 2}, "oracle", None, 0)
     first = compose(game, targets=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from gymnasium.error import DependencyNotInstalled
 
 from embodied_mem.envs.base import BatchedEnv
 from embodied_mem.envs.make import find_spec, make_vec
@@ -130,9 +131,12 @@ class Game:
         """Return the environment's own picture (H, W, 3) uint8.
 
         Raises:
-            UsageError: it renders none.
+            UsageError: it renders none, or what it renders with is not installed.
         """
-        rendered: Any = self.env.render()
+        try:
+            rendered: Any = self.env.render()
+        except DependencyNotInstalled as error:
+            raise UsageError(f"{self.env_id} cannot be shown: {error}") from error
         picture = rendered[0] if isinstance(rendered, tuple | list) and rendered else None
         if not isinstance(picture, np.ndarray) or picture.ndim != 3 or picture.shape[2] != 3:
             raise UsageError(f"{self.env_id} renders no rgb_array picture, so it cannot be shown")

@@ -32,7 +32,7 @@ def test_candidates_take_turns_in_rotating_order():
     def record(name):
         def call():
             calls.append(name)
-            spin(3e-3)()
+            spin(3e-2)()  # longer than the shortest block, so that no call is repeated inside one
 
         return call
 
