@@ -69,7 +69,7 @@ def configure(
     # RLlib's offline pipeline and DQN read the row length from the second place
     spec = RLModuleSpec(module_class=module_class, model_config=model_config)
     rllib.rl_module(rl_module_spec=spec, model_config=model_config)
-    rllib.training(gamma=config.gamma, lr=config.lr, grad_clip=config.grad_clip, grad_clip_by="global_norm")
+    rllib.training(gamma=config.gamma, lr=config.lr_schedule, grad_clip=config.grad_clip, grad_clip_by="global_norm")
     rllib.fault_tolerance(restart_failed_env_runners=True, restart_failed_sub_environments=config.restart_failed_envs)
     rllib.debugging(seed=config.seed, log_level="ERROR")
     rllib.reporting(min_time_s_per_iteration=0, metrics_num_episodes_for_smoothing=100)

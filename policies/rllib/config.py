@@ -43,6 +43,10 @@ class TrainConfig:
     """Passes over the batch per iteration."""
     lr: float = 1e-3
     """Adam's learning rate."""
+    lr_final: float | None = None
+    """Learning rate that is reached, linearly, after ``lr_steps`` env steps; null keeps ``lr``."""
+    lr_steps: int = 0
+    """Env steps over which the learning rate falls to ``lr_final``."""
     gamma: float = 0.99
     """Discount."""
     gae_lambda: float = 0.95
@@ -94,6 +98,13 @@ class TrainConfig:
         return self.num_envs * self.fragment * max(1, self.num_env_runners)
 
     @property
+    def lr_schedule(self) -> float | list[list[float]]:
+        """The learning rate as RLlib takes it: a number, or [env step, rate] pairs with straight lines between."""
+        if self.lr_final is None:
+            return self.lr
+        return [[0, self.lr], [self.lr_steps, self.lr_final]]
+
+    @property
     def row_length(self) -> int:
         """Learner-row length after the default is applied."""
         if self.row:
@@ -124,6 +135,10 @@ def check(config: TrainConfig) -> None:
     for name in ("num_env_runners", "num_learners", "row", "torch_threads", "burn_in"):
         if getattr(config, name) < 0:
             raise UsageError(f"expected {name} >= 0, got {getattr(config, name)}")
+    if (config.lr_final is None) != (config.lr_steps == 0) or config.lr_steps < 0:
+        raise UsageError(
+            f"expected lr_final together with lr_steps > 0, or neither, got {config.lr_final} and {config.lr_steps}"
+        )
     row = config.row_length
     if config.record_path is not None and config.runner == "batched":
         raise UsageError("record_path: episodes are recorded by the stock runner only; set runner=stock")

@@ -43,6 +43,14 @@ class TestLocal:
         assert all((w1[key] == w2[key]).all() for key in w1)
         assert np.isfinite(first).all()
 
+    def test_the_learning_rate_falls_to_its_last_value(self):
+        algo = algorithm(lr=1e-2, lr_final=1e-3, lr_steps=2 * 8 * 32)
+        rates = [
+            float(algo.train()["learners"][DEFAULT_MODULE_ID]["default_optimizer_learning_rate"]) for _ in range(3)
+        ]
+        algo.stop()
+        assert rates == pytest.approx([5.5e-3, 1e-3, 1e-3], rel=1e-5)
+
     def test_learner_sees_the_acting_logits_at_the_first_minibatch(self):
         algo = algorithm(keep_logits=True)
         algo.train()
@@ -146,6 +154,7 @@ def assert_equal(a, b):
         ({"runner": "stock", "row": 7}, "fragment \\+ 1"),
         ({"algorithm": "sac"}, "unknown algorithm"),
         ({"device": "tpu"}, "auto, cpu, cuda"),
+        ({"lr_final": 1e-4}, "lr_steps > 0"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(options, words):
