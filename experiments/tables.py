@@ -29,8 +29,10 @@ def render(result: Mapping[str, Any]) -> str:
     facts += [f"{result['seconds']:,.0f} s"] if result["seconds"] else []
     if facts:
         lines.append(f"Run: {', '.join(facts)}")
-    lines += ["", *_metrics(result["metrics"]), ""]
-    if result["controls"]:
+    lines.append("")
+    if not result["controls"]:
+        lines += [*_metrics(result["metrics"]), ""]
+    elif len(result["tasks"]) != 1:
         lines += [*_controls(result["metrics"], result["controls"]), ""]
     for task, content in result["tasks"].items():
         lines += [f"**{task}**", ""]

@@ -119,4 +119,5 @@ def narrow(
 
 
 def _fits(word: str, task: Task) -> bool:
-    return word == task.name or word == task.env or word in task.name.removeprefix("embodied_mem/").split(":")
+    short = task.name.removeprefix("embodied_mem/")
+    return word in (task.name, task.env, short, *short.split(":"))

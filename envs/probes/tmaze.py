@@ -31,7 +31,7 @@ VARIANTS = {"passive": 0, "active": 1}
 RIGHT, UP, LEFT, DOWN = range(4)
 _DX = np.array([1, 0, -1, 0], dtype=np.int64)
 _DY = np.array([0, 1, 0, -1], dtype=np.int64)
-_GOAL_STREAM, _LENGTH_STREAM = 0, 1
+_GOAL_STREAM, _LENGTH_STREAM, _START_STREAM = 0, 1, 2
 
 
 class BatchedTMaze(BatchedEnv):
@@ -48,6 +48,7 @@ class BatchedTMaze(BatchedEnv):
         min_length: int | None = None,
         slack: int = 0,
         lag_penalty: float = 1.0,
+        oracle_starts: float = 0.0,
         **kwargs: Any,
     ) -> None:
         """Set up the mazes.
@@ -59,6 +60,8 @@ class BatchedTMaze(BatchedEnv):
             min_length: where given, each episode draws its length uniformly from [min_length, length] (a curriculum).
             slack: steps granted beyond the fewest needed, >= 0.
             lag_penalty: what never moving costs in a whole episode without slack, >= 0.
+            oracle_starts: share of the episodes that begin on the oracle cell, in [0, 1] (a curriculum for the active
+                variant: what the cue is good for is learned before how to get it).
             kwargs: see `BatchedEnv`.
 
         Raises:
@@ -71,6 +74,9 @@ class BatchedTMaze(BatchedEnv):
             raise UsageError(f"expected 1 <= min_length <= length, got min_length={shortest}, length={length}")
         if slack < 0 or lag_penalty < 0:
             raise UsageError(f"expected slack >= 0 and lag_penalty >= 0, got {slack} and {lag_penalty}")
+        if not 0 <= oracle_starts <= 1:
+            raise UsageError(f"expected 0 <= oracle_starts <= 1, got {oracle_starts}")
+        self.oracle_starts = float(oracle_starts)
         self.variant, self.length, self.min_length = variant, int(length), int(shortest)
         self.slack, self.lag_penalty = int(slack), float(lag_penalty)
         self.single_observation_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
@@ -93,15 +99,16 @@ class BatchedTMaze(BatchedEnv):
         length = rng.integers(keys, _LENGTH_STREAM, self.min_length, self.length + 1)
         fewest = length + 2 * o + 1
         goal = rng.integers(keys, _GOAL_STREAM, 0, 2) * 2 - 1
-        self._x[rows] = o
+        shown = (o == 0) | (rng.uniform(keys, _START_STREAM) < self.oracle_starts)
+        self._x[rows] = np.where(shown, 0, o)
         self._y[rows] = 0
         self._t[rows] = 0
         self._junction[rows] = o + length
         self._horizon[rows] = fewest + self.slack
         self._lag[rows] = -self.lag_penalty / (fewest - 1)
         self._goal[rows] = goal
-        self._visited[rows] = o == 0
-        self._cue[rows] = goal if o == 0 else 0
+        self._visited[rows] = shown
+        self._cue[rows] = goal * shown
 
     def _advance(self, actions: np.ndarray, active: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         dx, dy = _DX[actions], _DY[actions]

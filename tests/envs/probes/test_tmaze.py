@@ -50,6 +50,18 @@ def test_an_active_episode_by_hand():
     assert (reward == 1).all() and terminated.all()
 
 
+def test_some_active_episodes_begin_on_the_oracle_cell():
+    env, observed = disabled(4000, variant="active", length=3, oracle_starts=0.25)
+    shown = env.privileged()["tmaze_cue_shown"]
+    assert shown.mean() == pytest.approx(0.25, abs=0.03)
+    assert (observed[:, 1] == env.privileged()["tmaze_goal"] * shown).all()
+    assert (env.privileged()["tmaze_x"] == ~shown).all()
+    assert abs(np.corrcoef(shown, env.privileged()["tmaze_goal"])[0, 1]) < 0.05
+    oracle = TMazeOracle()
+    _, success = run(env, observed, lambda t, seen: oracle.act(seen, {}, None, env.privileged())[0])
+    assert success.all()
+
+
 def test_the_cue_shows_at_the_first_visit_only():
     env, _ = disabled(4, variant="active", length=5, slack=10)
     for action, shown in ((LEFT, True), (LEFT, False), (RIGHT, False), (LEFT, False)):
@@ -133,6 +145,7 @@ def test_a_policy_that_remembers_the_cue_solves_it():
         ({"length": 5, "min_length": 6}, "min_length=6"),
         ({"slack": -1}, "slack"),
         ({"lag_penalty": -0.1}, "lag_penalty"),
+        ({"oracle_starts": 1.5}, "oracle_starts"),
     ],
 )
 def test_bad_settings(kwargs, expected):
