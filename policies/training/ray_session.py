@@ -10,6 +10,10 @@ from contextlib import contextmanager
 from embodied_mem.policies.rllib.config import TrainConfig
 
 
+OFFLINE_ACTORS = 4
+"""Tasks and actors that ray.data holds at once while it reads episodes; with fewer it waits for ever."""
+
+
 @contextmanager
 def ray_session(address: str, config: TrainConfig, concurrent: int = 1) -> Iterator[None]:
     """Run the block with Ray initialised.
@@ -26,7 +30,8 @@ def ray_session(address: str, config: TrainConfig, concurrent: int = 1) -> Itera
         yield
         return
     if address == "local":
-        needed = concurrent * (1 + config.num_env_runners + config.num_learners)
+        offline = OFFLINE_ACTORS if config.episodes_path is not None else 0
+        needed = concurrent * (1 + config.num_env_runners + config.num_learners + offline)
         # Logical CPUs only admit actors; more of them than cores lets a small machine run a large preset.
         cpus = max(os.cpu_count() or 1, needed)
         ray.init(
