@@ -10,7 +10,7 @@ export EMBODIED_MEM_DATA
 .PHONY: help demo test test-full lint types docs wheel clean
 help:
 	@echo "make demo       train a memory agent, evaluate it with controls, write an HTML report"
-	@echo "make test       the test suite (about 15 minutes on two cores)"
+	@echo "make test       the test suite (5 to 15 minutes on two cores)"
 	@echo "make test-full  the long forms as well"
 	@echo "make lint types docs wheel"
 
@@ -29,7 +29,8 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not full"
 
 test-full: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --junitxml build/test-full.xml
+	$(BIN)/python -m embodied_mem.experiments.test_report build/test-full.xml
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 
 from embodied_mem.policies.rllib.config import TrainConfig
 
-
 OFFLINE_ACTORS = 4
 """Tasks and actors that ray.data holds at once while it reads episodes; with fewer it waits for ever."""
 
