@@ -10,7 +10,7 @@ from typing import Any
 from embodied_mem.errors import UsageError
 from embodied_mem.experiments.presets_loader import load_preset
 from embodied_mem.policies.training.config import apply_overrides
-from embodied_mem.policies.training.run import Report, stored_config, train_run
+from embodied_mem.policies.training.run import RUN_FILE, Report, stored_config, train_run
 
 
 def train(
@@ -46,18 +46,19 @@ def train(
     if preset is None:
         if not resume:
             raise UsageError("expected a preset; see `embodied-mem list presets`")
-        name, config, stored_seeds = stored_config(str(out))
-        seeds = seeds or stored_seeds
+        name, config, _ = stored_config(str(out))
     else:
         loaded = load_preset(preset)
         name, config = loaded.name, loaded.config
     config = apply_overrides(config, overrides)
     out = Path(out) if out is not None else Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    seeds = list(seeds) if seeds else [0]
+    if not seeds:
+        resumed = resume and (Path(out) / RUN_FILE).is_file()
+        seeds = stored_config(out)[2] if resumed else [0]
     if tune:
         from embodied_mem.policies.training.sweep import sweep
 
         if resume:
             raise UsageError("a sweep cannot be resumed; resume its runs one by one, or give another --out")
         return sweep(config, name, out, tune, seeds=seeds, report=report)
-    return train_run(config, name, out, seeds=seeds, resume=resume, report=report)
+    return train_run(config, name, out, seeds=list(seeds), resume=resume, report=report)

@@ -46,6 +46,7 @@ def run_bench(
         UsageError: no such bench, a device that is not there, or a time that is not positive.
     """
     from embodied_mem import registry
+    from embodied_mem.devices import resolve_device
     from embodied_mem.files import atomic_write_json
 
     run = registry.get("bench", subject)
@@ -58,21 +59,3 @@ def run_bench(
         result["out"] = str(out)
         atomic_write_json(out, result)
     return result
-
-
-def resolve_device(device: str) -> str:
-    """Return a torch device name for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-
-    Raises:
-        UsageError: the name is none of these, or the GPU is not there.
-    """
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, index = device.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
-        raise UsageError(f"expected device auto, cpu, cuda or cuda:N, got {device!r}")
-    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"device {device!r} is not there: {torch.cuda.device_count()} GPUs found; use --device cpu")
-    return device

@@ -67,16 +67,17 @@ class TrainingBar:
         self._task: Any = None
 
     def __enter__(self) -> TrainingBar:
-        """Show the bar."""
-        self._progress.start()
+        """Return the bar; it shows with the first seed, so that bad input is one line."""
         return self
 
     def __exit__(self, *error: object) -> None:
         """Leave the bar as it is."""
-        self._progress.stop()
+        if self._task is not None:
+            self._progress.stop()
 
     def start(self, seed: int, number: int, total: int) -> None:
         """Add a line for a seed."""
+        self._progress.start()
         which = f"seed {seed}" + (f" ({number} of {total})" if total > 1 else "")
         self._task = self._progress.add_task(which, total=100, rate="starting")
 

@@ -12,6 +12,7 @@ from typing import Any
 from gymnasium.vector import VectorEnv
 
 from embodied_mem.agent import PolicyAgent
+from embodied_mem.devices import resolve_device
 from embodied_mem.errors import UsageError
 from embodied_mem.evaluation.casting import (
     Bundles,
@@ -26,7 +27,6 @@ from embodied_mem.evaluation.controls.contract import Control, parse_control
 from embodied_mem.evaluation.plan import AGENT, Block, Shard, block_size, blocks
 from embodied_mem.evaluation.records import CONFIG, RESULT, TRACES, Record, Records, merge_shards, open_folder
 from embodied_mem.evaluation.runner import play_block
-from embodied_mem.evaluation.sources import resolve_device
 from embodied_mem.evaluation.suite import SEED_BASE, Suite, load_suite, narrow
 from embodied_mem.evaluation.summary import summarise_records
 from embodied_mem.evaluation.traces import TraceWatcher, plain

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 
 from embodied_mem import registry
 from embodied_mem.agent import CONFIG_FILE, Agent, MemoryAgent, PolicyAgent, load_agent
+from embodied_mem.devices import resolve_device
 from embodied_mem.errors import UsageError
 from embodied_mem.evaluation.suite import Task
 from embodied_mem.files import read_json
@@ -113,24 +113,6 @@ def from_bundle(folder: str | Path, device: str = "auto") -> Source:
         about=dict(description.get("about") or {}),
         memory=agent.module.config.memory,
     )
-
-
-def resolve_device(device: str) -> str:
-    """Return a torch device name for ``auto | cpu | cuda[:i]``.
-
-    Raises:
-        UsageError: the name is unknown, or there is no such GPU.
-    """
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, index = device.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
-        raise UsageError(f"expected device auto, cpu, cuda or cuda:i, got {device!r}")
-    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
-        raise UsageError(
-            f"device {device!r} is not there: torch sees {torch.cuda.device_count()} GPUs; use --device cpu"
-        )
-    return device
 
 
 def bundles(folder: str | Path) -> list[Path]:

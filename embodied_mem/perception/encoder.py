@@ -45,6 +45,11 @@ class EncoderConfig:
     ignore: tuple[str, ...] = ()
     """Observation entries the policy does not read."""
 
+    def __post_init__(self) -> None:
+        """Check the width."""
+        if self.out_dim < 1:
+            raise UsageError(f"expected encoder.out_dim >= 1, got {self.out_dim}")
+
 
 class ObservationEncoder(nn.Module):
     """Routes every entry of a Dict observation to its encoder, concatenates, projects."""

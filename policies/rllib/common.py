@@ -10,8 +10,8 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from embodied_mem.config import to_dict
+from embodied_mem.devices import resolve_device
 from embodied_mem.envs.make import find_spec, portable_id
-from embodied_mem.errors import UsageError
 from embodied_mem.memory.contract import make_memory
 from embodied_mem.policies.rllib.config import TrainConfig
 from embodied_mem.policies.rllib.module import MemoryRLModule
@@ -49,7 +49,7 @@ def configure(
     rllib: AlgorithmConfig, config: TrainConfig, module_class: type = MemoryRLModule, **model_options: Any
 ) -> AlgorithmConfig:
     """Write what every algorithm shares into an RLlib config and return it; ``model_options`` go to the module."""
-    device = resolve_device(config.device)
+    device = torch.device(resolve_device(config.device))
     model_config: dict[str, Any] = {"agent": to_dict(config.agent), "max_seq_len": config.row_length}
     model_config.update(model_options, torch_threads=config.torch_threads)
     rllib.framework("torch").environment(env=portable_id(config.env), env_config=dict(config.env_config))
@@ -86,25 +86,6 @@ def configure(
             rllib.env_runners(batch_mode="complete_episodes", episodes_to_numpy=False)
             rllib.offline_data(output=config.record_path, output_write_episodes=True)
     return rllib
-
-
-def resolve_device(name: str) -> torch.device:
-    """Return the torch device of auto, cpu, cuda or cuda:<i>.
-
-    Raises:
-        UsageError: another word, or CUDA is asked for and absent.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"expected device auto, cpu, cuda or cuda:<i>, got {name!r}") from error
-    if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"expected device auto, cpu, cuda or cuda:<i>, got {name!r}")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"device {name!r} was asked for, but torch sees no CUDA device; use device=cpu")
-    return device
 
 
 def _vectorize_mode(env: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -112,6 +113,17 @@ class TrainConfig:
         return min(64, self.fragment) if self.runner == "batched" else self.fragment + 1
 
 
+RANGES: dict[str, tuple[float, float]] = {
+    **{name: (0, math.inf) for name in ("num_env_runners", "num_learners", "row", "torch_threads", "burn_in")},
+    **{name: (0, math.inf) for name in ("value_coef", "entropy", "runner_gpus", "seed")},
+    **{name: (1, math.inf) for name in ("replay_capacity", "epsilon_steps", "target_update_steps")},
+    "broadcast_interval": (1, math.inf),
+    "gamma": (0, 1),
+    "gae_lambda": (0, 1),
+}
+"""Bounds of settings, both included; None passes."""
+
+
 def build(config: TrainConfig) -> AlgorithmConfig:
     """Return the RLlib config of a run; ``.build_algo()`` on it makes the Algorithm.
 
@@ -132,12 +144,25 @@ def check(config: TrainConfig) -> None:
     for name in ("num_envs", "fragment", "minibatch", "epochs"):
         if getattr(config, name) < 1:
             raise UsageError(f"expected {name} >= 1, got {getattr(config, name)}")
-    for name in ("num_env_runners", "num_learners", "row", "torch_threads", "burn_in"):
-        if getattr(config, name) < 0:
-            raise UsageError(f"expected {name} >= 0, got {getattr(config, name)}")
+    for name, (low, high) in RANGES.items():
+        value = getattr(config, name)
+        # written so that NaN fails too
+        if value is not None and not low <= value <= high:
+            bounds = f">= {low:g}" if high == math.inf else f"in [{low:g}, {high:g}]"
+            raise UsageError(f"expected {name} {bounds}, got {value}")
+    for name in ("lr", "lr_final", "clip", "value_clip", "grad_clip", "sample_timeout_s"):
+        value = getattr(config, name)
+        if value is not None and not 0 < value < math.inf:
+            raise UsageError(f"expected {name} > 0, got {value}")
     if (config.lr_final is None) != (config.lr_steps == 0) or config.lr_steps < 0:
         raise UsageError(
             f"expected lr_final together with lr_steps > 0, or neither, got {config.lr_final} and {config.lr_steps}"
+        )
+    per_learner = config.batch // max(1, config.num_learners)
+    if config.algorithm == "ppo" and config.minibatch > per_learner:
+        raise UsageError(
+            f"expected minibatch <= {per_learner} (num_envs x fragment x runners / learners), got {config.minibatch}; "
+            "lower minibatch, or raise num_envs or fragment"
         )
     row = config.row_length
     if config.record_path is not None and config.runner == "batched":

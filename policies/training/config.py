@@ -134,6 +134,8 @@ def _expand(values: Mapping[str, Any]) -> dict[str, Any]:
     expanded: dict[str, Any] = {}
     for key, value in values.items():
         head = str(key).partition(".")[0]
+        if key in ("seed", "train.seed"):
+            raise UsageError("the key 'seed' is set per run: give --seeds 0,1,2 (in Python seeds=[0, 1, 2])")
         if head in GROUPS:
             expanded[str(key)] = value
         elif head in TRAIN_KEYS:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from embodied_mem import registry
+from embodied_mem._version import __version__
 from embodied_mem.agent import MemoryAgent
 from embodied_mem.config import from_dict, to_dict
+from embodied_mem.devices import resolve_device
 from embodied_mem.envs.make import make_vec
 from embodied_mem.errors import UsageError
 from embodied_mem.files import atomic_write_json, read_json
@@ -19,9 +21,10 @@ from embodied_mem.policies.training.config import RunConfig
 from embodied_mem.policies.training.interrupts import Interrupts
 from embodied_mem.policies.training.ray_session import ray_session
 from embodied_mem.policies.training.records import METRICS_FILE
-from embodied_mem.policies.training.seed_run import CONFIG_FILE, RESULT_FILE, run_seed
+from embodied_mem.policies.training.seed_run import RESULT_FILE, run_seed
 from embodied_mem.results import make_result, metric
 
+RUN_FILE = "run.json"
 # Settings that may differ when a run is resumed: they change when it ends and what it writes, not what it learns.
 RESUMABLE = ("stop", "checkpoint", "log", "ray_address", "acting")
 
@@ -60,9 +63,9 @@ def train_run(
     Args:
         config: of the run.
         name: of the run (preset).
-        out: run folder: ``seed{S}/`` per seed and ``result.json``.
-        seeds: distinct integers.
-        resume: continue an interrupted run in ``out``; finished seeds are kept.
+        out: run folder: ``run.json``, ``seed{S}/`` per seed and ``result.json``.
+        seeds: distinct integers; a resumed run trains these beside the ones it was started with.
+        resume: continue an interrupted run in ``out``; finished seeds are kept, an empty or absent folder starts afresh.
         report: watches the run.
 
     Raises:
@@ -71,10 +74,11 @@ def train_run(
         KeyboardInterrupt: interrupted; a checkpoint was written.
     """
     out, report = Path(out), report or Silent()
-    _check_seeds(seeds)
+    check_seeds(seeds)
     validate(config)
-    _prepare(out, config, seeds, resume)
     fresh = not out.exists()
+    seeds = _prepare(out, config, seeds, resume)
+    write_run(out, config, name, seeds)
     started = time.monotonic()
     results = []
     try:
@@ -110,6 +114,7 @@ def validate(config: RunConfig) -> None:
     """
     train = config.train
     check(train)
+    resolve_device(train.device)
     registry.get("algorithm", train.algorithm)
     env = make_vec(train.env, 1, **train.env_config)
     try:
@@ -143,38 +148,55 @@ def summarize(
     )
 
 
+def write_run(out: Path, config: RunConfig, name: str, seeds: Sequence[int]) -> None:
+    """Write what is run into ``out``, before anything else: a resumed run knows from it which seeds are left.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    values = {"name": name, "version": __version__, "seeds": list(seeds), "config": to_dict(config)}
+    atomic_write_json(out / RUN_FILE, values)
+
+
 def stored_config(out: str | Path) -> tuple[str, RunConfig, list[int]]:
     """Return name, configuration and seeds of the run in ``out``.
 
     Raises:
         UsageError: there is none.
     """
-    folders = sorted(Path(out).glob(f"seed*/{CONFIG_FILE}"))
-    if not folders:
-        raise UsageError(f"nothing to resume in {out}: expected seed*/{CONFIG_FILE}; give the folder of a run")
-    stored = [read_json(path) for path in folders]
+    path = Path(out) / RUN_FILE
+    if not path.is_file():
+        raise UsageError(f"nothing to resume in {out}: expected {RUN_FILE}; give the folder of a run")
+    stored = read_json(path)
     try:
-        names, seeds = stored[0]["name"], sorted(int(item["seed"]) for item in stored)
-        return names, from_dict(RunConfig, stored[0]["config"]), seeds
-    except (KeyError, TypeError) as error:
-        raise UsageError(f"{folders[0]} is no configuration of a run ({error!r})") from error
+        return stored["name"], from_dict(RunConfig, stored["config"]), [int(seed) for seed in stored["seeds"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{path} is no configuration of a run ({error!r})") from error
 
 
-def _check_seeds(seeds: Sequence[int]) -> None:
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Check the seeds of a run.
+
+    Raises:
+        UsageError: there is none, one is negative, or one is doubled.
+    """
     if not seeds or len(set(seeds)) != len(seeds) or any(seed < 0 for seed in seeds):
         raise UsageError(f"expected distinct seeds of at least 0, got {list(seeds)}")
 
 
-def _prepare(out: Path, config: RunConfig, seeds: Sequence[int], resume: bool) -> None:
+def _prepare(out: Path, config: RunConfig, seeds: Sequence[int], resume: bool) -> list[int]:
+    """Check that the run may be written to ``out`` and return all its seeds: those it has and those it gets."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"expected a folder at {out}, found a file")
-    runs = sorted(out.glob(f"seed*/{CONFIG_FILE}")) if out.exists() else []
-    if not runs:
-        return
+    if not (out / RUN_FILE).is_file():
+        if out.exists() and any(out.iterdir()):
+            what = "nothing to resume in" if resume else "other files are in"
+            raise UsageError(f"{what} {out}: expected the folder of a run, or an empty or new one")
+        return list(seeds)
     if not resume:
         raise UsageError(f"{out} holds a run already; continue it with --resume or give another --out")
-    stored = to_dict(stored_config(out)[1])
-    wanted = to_dict(config)
+    _, before, known = stored_config(out)
+    stored, wanted = to_dict(before), to_dict(config)
     for values in (stored, wanted):
         values["train"].pop("seed")
     changed = [
@@ -187,3 +209,4 @@ def _prepare(out: Path, config: RunConfig, seeds: Sequence[int], resume: bool) -
     ]
     if changed:
         raise UsageError(f"{out} holds a run with other settings ({', '.join(changed)}); resume it without overrides")
+    return [*known, *(seed for seed in seeds if seed not in known)]

@@ -20,7 +20,7 @@ from embodied_mem.errors import UsageError
 from embodied_mem.files import atomic_write_json
 from embodied_mem.policies.training.config import RunConfig, apply_overrides
 from embodied_mem.policies.training.ray_session import quiet_ray, ray_session
-from embodied_mem.policies.training.run import Report, Silent, summarize, validate
+from embodied_mem.policies.training.run import Report, Silent, check_seeds, summarize, validate, write_run
 from embodied_mem.policies.training.seed_run import RESULT_FILE, run_seed
 from embodied_mem.results import make_result
 
@@ -50,15 +50,19 @@ def sweep(
         report: told about every finished trial.
 
     Raises:
-        UsageError: a key or value does not fit (all are checked before the first trial), or a trial failed on one.
+        UsageError: a key or value does not fit (all are checked before the first trial), or a trial failed; the
+            combinations that were finished keep their folders with their results.
     """
     out, report = Path(out), report or Silent()
     if out.exists() and any(out.iterdir()):
         raise UsageError(f"{out} is not empty; give another --out for the sweep")
+    check_seeds(seeds)
     values = [dict(zip(tune, combination)) for combination in itertools.product(*tune.values())]
     runs = {label(item): apply_overrides(config, item) for item in values}
     for item in runs.values():
         validate(item)
+    for key, item in runs.items():
+        write_run(out / key, item, name, seeds)
     started = time.monotonic()
     trials = [
         {"config": to_dict(item), "name": name, "seed": seed, "directory": str((out / key / f"seed{seed}").resolve())}
@@ -67,12 +71,18 @@ def sweep(
     ]
     cores = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     with ray_session(config.ray_address, config.train, concurrent=min(cores, len(trials))):
-        found = _tune(trials, config, out, cores, report)
+        found, errors = _tune(trials, config, out, cores, report)
     summaries = {}
     for key, item in runs.items():
-        results = [found[str((out / key / f"seed{seed}").resolve())] for seed in seeds]
+        folders = [str((out / key / f"seed{seed}").resolve()) for seed in seeds]
+        if any(folder not in found for folder in folders):
+            continue
+        results = [found[folder] for folder in folders]
         summaries[key] = summarize(item, name, out / key, results, sum(r.get("seconds") or 0.0 for r in results))
         atomic_write_json(out / key / RESULT_FILE, summaries[key])
+    if errors:
+        kept = f"; {len(summaries)} combinations are complete in {out}" if summaries else ""
+        raise UsageError(f"{len(errors)} of {len(trials)} trials failed{kept}; the first: {_last_line(errors[0])}")
     best = max(summaries, key=lambda key: _score(summaries[key]))
     result = make_result(
         "train",
@@ -101,8 +111,8 @@ def label(values: Mapping[str, Any]) -> str:
 
 def _tune(
     trials: Sequence[Mapping[str, Any]], config: RunConfig, out: Path, cores: int, report: Report
-) -> dict[str, dict[str, Any]]:
-    """Run the trials with Ray Tune and return the result of each by its folder."""
+) -> tuple[dict[str, dict[str, Any]], list[Exception]]:
+    """Run the trials with Ray Tune; return the result of each finished one by its folder, and what went wrong."""
     from ray import tune
 
     actors = config.train.num_env_runners + config.train.num_learners
@@ -123,10 +133,8 @@ def _tune(
     with contextlib.redirect_stdout(sys.stderr):
         grid = tuner.fit()
     shutil.rmtree(out / "tune", ignore_errors=True)
-    if grid.errors:
-        raise UsageError(f"{len(grid.errors)} of {len(trials)} trials failed; the first: {_last_line(grid.errors[0])}")
     metrics = [grid[index].metrics or {} for index in range(len(grid))]
-    return {item["directory"]: item["final"] for item in metrics}
+    return {item["directory"]: item["final"] for item in metrics if "final" in item}, list(grid.errors)
 
 
 def _trial(values: Mapping[str, Any]) -> None:

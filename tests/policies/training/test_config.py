@@ -44,6 +44,9 @@ def test_another_memory_keeps_the_options_it_has():
         ({"stop.env_steps": None}, "nothing ends this run"),
         ({"lr": "fast"}, "expected float for 'train.lr'"),
         ({"checkpoint.keep": 0}, "keep >= 1"),
+        ({"seed": 7}, "--seeds 0,1,2"),
+        ({"train.seed": 7}, "--seeds 0,1,2"),
+        ({"agent.encoder.out_dim": 0}, "encoder.out_dim >= 1"),
     ],
 )
 def test_wrong_keys_and_values_are_explained(change, message):

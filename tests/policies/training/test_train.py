@@ -171,6 +171,36 @@ def test_interrupt_writes_a_checkpoint_that_goes_on(cli, tiny, tmp_path, rows, m
     assert [row["iteration"] for row in rows(out / "seed0")] == list(range(1, 7))
 
 
+def test_a_resumed_run_trains_the_seeds_it_had_not_begun(cli, tiny, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    iterate = SeedRun.iterate
+
+    def interrupting(self):
+        row = iterate(self)
+        if row["iteration"] == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return row
+
+    monkeypatch.setattr(SeedRun, "iterate", interrupting)
+    assert cli("train", tiny, "--seeds", "4,2", "--out", out)[0] == 130
+    assert not (out / "seed2").exists()
+    monkeypatch.undo()
+    code, stdout, _ = cli("train", "--resume", "--out", out, "--json")
+    assert code == 0 and json.loads(stdout)["seeds"] == [4, 2]
+    code, stdout, _ = cli("train", tiny, "--resume", "--seeds", "5", "--out", out, "--json")
+    assert code == 0 and json.loads(stdout)["seeds"] == [4, 2, 5]
+    assert json.loads((out / "result.json").read_text())["metrics"]["env_steps"]["n"] == 3
+
+
+@pytest.mark.parametrize("words", [["TINY", "--resume"], ["--resume"], ["TINY"], ["TINY", "--tune", "lr=0.1"]])
+def test_a_folder_with_other_files_is_left_alone(cli, tiny, tmp_path, words):
+    (tmp_path / "notes.txt").write_text("mine")
+    words = [tiny if word == "TINY" else word for word in words]
+    code, stdout, err = cli("train", *words, "--out", tmp_path)
+    assert code == 2 and stdout == "" and str(tmp_path) in err and err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
 @pytest.mark.parametrize("target", ["save_checkpoint", "append_row", "save_agent"])
 def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(cli, tiny, tmp_path, monkeypatch, target):
     out = tmp_path / "run"
@@ -203,6 +233,10 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(cli, tiny, tmp_
         (["TINY", "lr"], "expected key=value"),
         (["TINY", "--seeds", "a"], "expected seeds"),
         (["TINY", "--seeds", "1,1"], "distinct seeds"),
+        (["TINY", "--seeds", "1,1", "--tune", "lr=0.1,0.2"], "distinct seeds"),
+        (["TINY", "--tune", "seed=0,1"], "--seeds 0,1,2"),
+        (["TINY", "lr=-1"], "expected lr > 0"),
+        (["TINY", "num_envs=1"], "expected minibatch <= 16"),
         (["TINY", "--device", "tpu"], "device"),
         (["TINY", "--tune", "lr"], "expected --tune"),
         (["TINY", "--tune", "lrr=1,2"], "did you mean 'lr'"),
@@ -217,8 +251,7 @@ def test_bad_input_is_one_line_and_exit_code_2(cli, tiny, tmp_path, words, messa
     extra = [] if "--out" in words or words == ["--resume"] else ["--out", out]
     code, stdout, err = cli("train", *words, *extra)
     assert code == 2 and stdout == ""
-    lines = [line for line in err.splitlines() if line.startswith("error:")]
-    assert len(lines) == 1 and message in lines[0], err
+    assert err.startswith("error: ") and err.count("\n") == 1 and message in err, err
     assert not out.exists()
 
 
