@@ -65,7 +65,7 @@ def train_run(
         name: of the run (preset).
         out: run folder: ``run.json``, ``seed{S}/`` per seed and ``result.json``.
         seeds: distinct integers; a resumed run trains these beside the ones it was started with.
-        resume: continue an interrupted run in ``out``; finished seeds are kept, an empty or absent folder starts afresh.
+        resume: continue an interrupted run in ``out``; finished seeds are kept, an empty or new folder starts afresh.
         report: watches the run.
 
     Raises:
