@@ -41,7 +41,8 @@ def save_checkpoint(
     """
     path = directory / FOLDER / f"iter_{iteration:06d}"
     with atomic_dir(path) as folder:
-        save_rllib(folder / RLLIB_FOLDER)
+        # RLlib takes a relative path for a URI
+        save_rllib(folder.resolve() / RLLIB_FOLDER)
         atomic_write_json(folder / LOOP_FILE, {**loop, "generators": generator_states()})
         files = sorted(item for item in folder.rglob("*") if item.is_file())
         manifest = {str(item.relative_to(folder)): _digest(item) for item in files}

@@ -20,9 +20,10 @@ from embodied_mem.policies.training.seed_run import SeedRun
 pytestmark = pytest.mark.usefixtures("local_ray")
 
 
-def test_a_run_writes_its_folder_and_prints_one_json_value(cli, tiny, tmp_path, rows):
+def test_a_run_writes_its_folder_and_prints_one_json_value(cli, tiny, tmp_path, rows, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     out = tmp_path / "run"
-    code, stdout, _ = cli("train", tiny, "log.tensorboard=true", "--out", out, "--seeds", "0,3", "--json")
+    code, stdout, _ = cli("train", tiny, "log.tensorboard=true", "--out", "run", "--seeds", "0,3", "--json")
     assert code == 0
     result = json.loads(stdout)
     assert result == json.loads((out / "result.json").read_text())
