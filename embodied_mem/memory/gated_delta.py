@@ -157,7 +157,9 @@ class GatedDelta(MemoryModule):
         self, inputs: MemoryInput, state: State, resets: Tensor | None, *, valid: Tensor | None, chunk: int | None
     ) -> tuple[Tensor, State]:
         """Advance T tokens, `chunk` at a time; see `MemoryModule.sequence`."""
-        pre, gate, gates = (inputs.x @ self.project + self.bias).split_with_sizes(self.sizes, -1)
+        B, T, _ = inputs.x.shape
+        projected = torch.addmm(self.bias, inputs.x.reshape(B * T, -1), self.project).view(B, T, -1)
+        pre, gate, gates = projected.split_with_sizes(self.sizes, -1)
         if resets is None:
             resets = torch.zeros(inputs.x.shape[:2], dtype=torch.bool, device=inputs.x.device)
         new: State = {}

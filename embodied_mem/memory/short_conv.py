@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
 __all__ = ["short_conv", "short_conv_step"]
 
@@ -31,19 +30,14 @@ def short_conv(
     Returns:
         y (B, T, C) and the state after the last real token.
     """
-    T, back = x.shape[1], state.shape[1]
     if valid is not None:
         x = x.masked_fill(~valid.unsqueeze(-1), 0)
-    segment = F.pad(resets.cumsum(1), (0, back), mode="replicate")
-    # the outputs after the end receive zeros: what they hold is the state
-    y = _MaskedTaps.apply(F.pad(x, (0, 0, 0, back)), weight, segment)
-    carried = state.masked_fill((segment[:, :back] > 0).unsqueeze(-1), 0)
-    y = torch.cat([y[:, :back] + carried, y[:, back:]], 1)
+    y, after = _MaskedTaps.apply(x, state, weight, resets.cumsum(1))
     if valid is None:
-        # a copy: a view would keep the whole sequence alive in every stored state
-        return y[:, :T], y[:, T:].clone()
-    after = valid.sum(1, keepdim=True) + torch.arange(back, device=x.device)
-    return y[:, :T], y.gather(1, after.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+        return y, after
+    # what the outputs after the last real token have received lies among the outputs on padding
+    at = valid.sum(1, keepdim=True) + torch.arange(state.shape[1], device=x.device)
+    return y, torch.cat([y, after], 1).gather(1, at.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
 
 
 def short_conv_step(x: Tensor, state: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -54,34 +48,48 @@ def short_conv_step(x: Tensor, state: Tensor, weight: Tensor) -> tuple[Tensor, T
 
 
 class _MaskedTaps(torch.autograd.Function):
-    """The sum over taps; written out because autograd would fill one whole zero tensor per tap in the backward."""
+    """The sum over taps; written out because autograd would fill a whole zero tensor per slice in the backward."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, segment: Tensor) -> Tensor:
-        """x (B, T, C), weight (taps, C), segment (B, T) -> (B, T, C)."""
+    def forward(ctx: Any, x: Tensor, state: Tensor, weight: Tensor, segment: Tensor) -> tuple[Tensor, Tensor]:
+        """x (B, T, C), state (B, taps - 1, C), weight (taps, C), segment (B, T) -> y like x, state after it."""
         ctx.save_for_backward(x, weight, segment)
-        y = x * weight[0]
+        T, back = x.shape[1], state.shape[1]
+        y, after = x * weight[0], torch.zeros_like(state)
         for tap in range(1, len(weight)):
-            earlier, crosses = _tap(x, segment, tap)
-            y[:, tap:] += (earlier * weight[tap]).masked_fill_(crosses, 0)
-        return y
+            crosses, leaves = _crossings(segment, tap)
+            y[:, tap:] += (x[:, : max(T - tap, 0)] * weight[tap]).masked_fill_(crosses, 0)
+            first = max(T - tap, 0)
+            after[:, first + tap - T : tap] += (x[:, first:] * weight[tap]).masked_fill_(leaves, 0)
+        y[:, :back] += state[:, :T].masked_fill((segment[:, :back] > 0).unsqueeze(-1), 0)
+        after[:, : max(back - T, 0)] += state[:, T:].masked_fill((segment[:, -1:] > 0).unsqueeze(-1), 0)
+        return y, after
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        """Return the gradients of x and weight; inputs are finite, non-finite ones were quarantined."""
+    def backward(ctx: Any, d_y: Tensor, d_after: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        """Return the gradients of x, state and weight; inputs are finite, non-finite ones were quarantined."""
         x, weight, segment = ctx.saved_tensors
-        d_x, d_weight = grad * weight[0], torch.empty_like(weight)
-        d_weight[0] = (grad * x).sum((0, 1))
+        T, back = x.shape[1], d_after.shape[1]
+        d_x, d_weight = d_y * weight[0], torch.empty_like(weight)
+        d_weight[0] = (d_y * x).sum((0, 1))
         for tap in range(1, len(weight)):
-            earlier, crosses = _tap(x, segment, tap)
-            kept = grad[:, tap:].masked_fill(crosses, 0)
-            d_x[:, : x.shape[1] - tap] += kept * weight[tap]
-            d_weight[tap] = (kept * earlier).sum((0, 1))
-        return d_x, d_weight, None
+            crosses, leaves = _crossings(segment, tap)
+            first = max(T - tap, 0)
+            inside = d_y[:, tap:].masked_fill(crosses, 0)
+            beyond = d_after[:, first + tap - T : tap].masked_fill(leaves, 0)
+            d_x[:, :first] += inside * weight[tap]
+            d_x[:, first:] += beyond * weight[tap]
+            d_weight[tap] = (inside * x[:, :first]).sum((0, 1)) + (beyond * x[:, first:]).sum((0, 1))
+        d_state = torch.zeros_like(d_after)
+        d_state[:, :T] = d_y[:, :back].masked_fill((segment[:, :back] > 0).unsqueeze(-1), 0)
+        d_state[:, T:] = d_after[:, : max(back - T, 0)].masked_fill((segment[:, -1:] > 0).unsqueeze(-1), 0)
+        return d_x, d_state, d_weight, None
 
 
-def _tap(x: Tensor, segment: Tensor, tap: int) -> tuple[Tensor, Tensor]:
-    """Inputs ``tap`` steps before tokens tap .. T-1, and where a reset lies between (B, T - tap, 1)."""
-    end = x.shape[1] - tap
-    return x[:, :end], (segment[:, :end] != segment[:, tap:]).unsqueeze(-1)
+def _crossings(segment: Tensor, tap: int) -> tuple[Tensor, Tensor]:
+    """Where a reset lies between a token and the output ``tap`` steps later, for the outputs inside the sequence
+    (B, T - tap, 1), and for those after its end, which belong to its last episode (B, min(tap, T), 1)."""
+    end = max(segment.shape[1] - tap, 0)
+    inside = segment[:, :end] != segment[:, tap:]
+    return inside.unsqueeze(-1), (segment[:, end:] != segment[:, -1:]).unsqueeze(-1)
