@@ -101,17 +101,46 @@ def first_difference(old: Any, new: Any, path: str = "") -> str | None:
     return None if old == new else f"{path} = {json.dumps(old)}, now {json.dumps(new)}"
 
 
-def merge_shards(folder: Path, count: int, work: Sequence[Block]) -> list[Record] | None:
+def check_shards(folder: Path, count: int, config: Mapping[str, Any], resume: bool = True) -> None:
+    """Refuse a folder in which the shards of one evaluation would meet the records of another.
+
+    Args:
+        folder: the evaluation's folder; its shards are inside, as far as they have begun.
+        count: number of shards.
+        config: description of the evaluation, see `open_folder`.
+        resume: False refuses merged records of the same evaluation too.
+
+    Raises:
+        UsageError: the folder or a shard belongs to another evaluation; the first difference is named.
+    """
+    has_config, has_episodes = (folder / CONFIG).is_file(), (folder / EPISODES).exists()
+    if has_episodes and not resume:
+        raise UsageError(f"{folder} holds an evaluation already; pass --resume to continue it, or another --out")
+    if has_episodes and not has_config:
+        raise UsageError(f"{folder} holds {EPISODES} of an unknown evaluation (no {CONFIG}); use another --out")
+    for place in (folder, *_shards(folder, count)):
+        if (place / CONFIG).is_file():
+            difference = first_difference(_fixed(read_json(place / CONFIG)), _fixed(config))
+            if difference:
+                raise UsageError(f"{place} holds another evaluation: {difference}; use another --out")
+
+
+def merge_shards(folder: Path, count: int, work: Sequence[Block], config: Mapping[str, Any]) -> list[Record] | None:
     """Join the records of all shards into ``folder``, in the order of an unsharded run; None while some are missing.
 
     Args:
         folder: the evaluation's folder, with its shards inside.
         count: number of shards.
         work: every block of the evaluation in playing order.
+        config: description of the evaluation, written beside the joined records.
+
+    Raises:
+        UsageError: a shard or the folder belongs to another evaluation, or episodes are missing.
     """
-    shards = [folder / f"shard-{index}-of-{count}" for index in range(count)]
+    shards = _shards(folder, count)
     if not all((shard / RESULT).is_file() for shard in shards):
         return None
+    check_shards(folder, count, config)
     place = {(*block.key, episode): i for i, block in enumerate(work) for episode in block.episodes}
     rows = [row for shard in shards if (shard / EPISODES).exists() for row in read_jsonl(shard / EPISODES)]
     unique = {record_key(row): row for row in rows}
@@ -120,6 +149,7 @@ def merge_shards(folder: Path, count: int, work: Sequence[Block]) -> list[Record
         raise UsageError(
             f"the shards in {folder} lack {missing} of {len(place)} episodes; run them again with --resume"
         )
+    atomic_write_json(folder / CONFIG, dict(config))
     ordered = sorted((row for key, row in unique.items() if key in place), key=lambda row: place[record_key(row)])
     atomic_write_text(folder / EPISODES, "".join(json.dumps(row, allow_nan=False) + "\n" for row in ordered))
     with atomic_dir(folder / TRACES) as traces:
@@ -127,6 +157,10 @@ def merge_shards(folder: Path, count: int, work: Sequence[Block]) -> list[Record
             if (shard / TRACES).is_dir():
                 shutil.copytree(shard / TRACES, traces, dirs_exist_ok=True)
     return ordered
+
+
+def _shards(folder: Path, count: int) -> list[Path]:
+    return [folder / f"shard-{index}-of-{count}" for index in range(count)]
 
 
 def _fixed(config: Any) -> Any:

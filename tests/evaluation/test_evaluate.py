@@ -1,6 +1,7 @@
 """Evaluation: episodes are assigned, records survive a kill, shards merge, and bad input is refused before play."""
 
 import json
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -189,6 +190,36 @@ def test_a_folder_is_neither_overwritten_nor_mixed(fake, tmp_path):
     refuse("not valid JSON", fake.Rememberer(), fake.suite(), out=tmp_path, resume=True)
     (tmp_path / "episodes.jsonl").write_text('{"task": 1}\n')
     refuse("lacks 'condition'", fake.Rememberer(), fake.suite(), out=tmp_path, resume=True)
+
+
+def test_shards_of_different_evaluations_do_not_merge(fake, tmp_path):
+    suite, folder, first = fake.suite(), tmp_path / "out", {"shard": "0/2", "num_envs": 2}
+    evaluate(fake.Rememberer(), suite, out=folder, **first)
+    second = {"shard": "1/2", "num_envs": 2}
+    refuse("of-2 holds another.*episodes = 24, now 16", fake.Rememberer(), suite, out=folder, episodes=16, **second)
+    assert not (folder / "shard-1-of-2").exists()
+    evaluate(fake.Rememberer(), suite, out=tmp_path / "other", seeds=(3,), **second)
+
+    def copied(done, total, label):
+        """Another machine's shard arrives while this one is played."""
+        if not (folder / "shard-1-of-2").exists():
+            shutil.copytree(tmp_path / "other" / "shard-1-of-2", folder / "shard-1-of-2")
+
+    shutil.rmtree(folder / "shard-0-of-2")
+    arrival = {"out": folder, "progress": copied}
+    refuse(r"shard-1-of-2 holds another.*seeds\[0\] = 3, now 0", fake.Rememberer(), suite, **arrival, **first)
+    assert not (folder / "episodes.jsonl").exists()
+
+
+def test_shards_do_not_replace_another_evaluation(fake, tmp_path):
+    suite = fake.suite()
+    evaluate(fake.Rememberer(), suite, out=tmp_path)
+    before = (tmp_path / "episodes.jsonl").read_bytes()
+    refuse("holds an evaluation already", fake.Rememberer(), suite, out=tmp_path, shard="0/2")
+    refuse("24, now 16", fake.Rememberer(), suite, out=tmp_path, shard="0/2", episodes=16, resume=True)
+    (tmp_path / "config.json").unlink()
+    refuse("no config.json", fake.Rememberer(), suite, out=tmp_path, shard="0/2", resume=True)
+    assert (tmp_path / "episodes.jsonl").read_bytes() == before and not list(tmp_path.glob("shard-*"))
 
 
 def test_the_result_is_one_json_object_in_the_agreed_shape(fake, tmp_path):
