@@ -64,18 +64,24 @@ def open_folder(folder: Path, config: Mapping[str, Any], resume: bool) -> Record
     Args:
         folder: where it is written.
         config: JSON-able description of the evaluation; a resumed folder must have been written with the same.
-        resume: continue what is there; False refuses a folder that holds records.
+        resume: continue what is there, or start afresh where the folder is empty or does not exist; False refuses a
+            folder that holds records.
 
     Raises:
-        UsageError: there are records and ``resume`` is False, or they belong to another evaluation.
+        UsageError: there are records and ``resume`` is False, they belong to another evaluation, or the folder to
+            resume holds other files only.
     """
-    if not resume:
-        if (folder / EPISODES).exists() or (folder / CONFIG).exists():
-            raise UsageError(f"{folder} holds an evaluation already; pass --resume to continue it, or another --out")
+    if not resume and ((folder / EPISODES).exists() or (folder / CONFIG).exists()):
+        raise UsageError(f"{folder} holds an evaluation already; pass --resume to continue it, or another --out")
+    if not (folder / CONFIG).is_file():
+        # A kill before the first write leaves a temporary file at most.
+        others = sorted(item.name for item in folder.glob("*") if not item.name.startswith(f".{CONFIG}."))
+        if resume and others:
+            raise UsageError(
+                f"cannot resume {folder}: it holds no {CONFIG} of an evaluation but {others[0]!r}; use another --out"
+            )
         atomic_write_json(folder / CONFIG, dict(config))
         return Records(folder)
-    if not (folder / CONFIG).is_file():
-        atomic_write_json(folder / CONFIG, dict(config))
     difference = first_difference(_fixed(read_json(folder / CONFIG)), _fixed(config))
     if difference:
         raise UsageError(f"cannot resume {folder}: it was started with {difference}; use another --out")

@@ -222,6 +222,17 @@ def test_shards_do_not_replace_another_evaluation(fake, tmp_path):
     assert (tmp_path / "episodes.jsonl").read_bytes() == before and not list(tmp_path.glob("shard-*"))
 
 
+def test_resume_starts_afresh_in_an_empty_folder_only(fake, tmp_path):
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "notes.txt").write_text("mine")
+    refuse("holds no config.json of an evaluation but 'notes.txt'", "random", fake.suite(), out=foreign, resume=True)
+    assert [item.name for item in foreign.iterdir()] == ["notes.txt"]
+    (tmp_path / "empty").mkdir()
+    for name in ("empty", "new"):
+        assert evaluate("random", fake.suite(), out=tmp_path / name, resume=True)["episodes"] == 24
+
+
 def test_the_result_is_one_json_object_in_the_agreed_shape(fake, tmp_path):
     result = evaluate(fake.Rememberer(), fake.suite(), controls=True, out=tmp_path)
     assert json.loads(json.dumps(result, allow_nan=False)) == read_json(tmp_path / "result.json")
