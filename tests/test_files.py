@@ -67,3 +67,12 @@ def test_missing_and_broken_json_are_usage_errors(tmp_path):
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(UsageError, match="not valid JSON"):
         files.read_json(tmp_path / "bad.json")
+
+
+def test_only_what_was_made_and_is_empty_is_removed(tmp_path):
+    made = files.absent_folders(tmp_path / "a" / "b" / "c")
+    assert made == [tmp_path / "a" / "b" / "c", tmp_path / "a" / "b", tmp_path / "a"]
+    made[0].mkdir(parents=True)
+    (tmp_path / "a" / "kept").touch()
+    files.remove_empty(made)
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "a", tmp_path / "a" / "kept"]

@@ -109,7 +109,11 @@ def evaluate(
         check_shards(root, part.count, plan.config, resume)
     records = Records(None) if folder is None else open_folder(folder, plan.config, resume)
     mine = plan.work if part is None else part.part(plan.work)
-    env_steps = _play(plan, mine, records, progress or (lambda done, total, label: None))
+    try:
+        env_steps = _play(plan, mine, records, progress or (lambda done, total, label: None))
+    except BaseException:
+        records.discard()
+        raise
 
     def finish(rows: Sequence[Record], folder: Path | None, notes: Sequence[str] = ()) -> dict[str, Any]:
         seconds = time.monotonic() - started

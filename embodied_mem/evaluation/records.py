@@ -14,7 +14,16 @@ from typing import Any
 
 from embodied_mem.errors import UsageError
 from embodied_mem.evaluation.plan import Block
-from embodied_mem.files import append_jsonl, atomic_dir, atomic_write_json, atomic_write_text, read_json, read_jsonl
+from embodied_mem.files import (
+    absent_folders,
+    append_jsonl,
+    atomic_dir,
+    atomic_write_json,
+    atomic_write_text,
+    read_json,
+    read_jsonl,
+    remove_empty,
+)
 
 CONFIG, EPISODES, RESULT, TRACES = "config.json", "episodes.jsonl", "result.json", "traces"
 # What may differ between the runs that make up one evaluation.
@@ -27,9 +36,10 @@ Key = tuple[str, str, int, int, int]
 class Records:
     """The records of one evaluation, in memory and (with a folder) on disk."""
 
-    def __init__(self, folder: Path | None, rows: Sequence[Record] = ()) -> None:
-        """Start from the records that are there already."""
+    def __init__(self, folder: Path | None, rows: Sequence[Record] = (), made: Sequence[Path] | None = None) -> None:
+        """Start from the records that are there; ``made`` are the folders that were made for a fresh start, if any."""
         self.folder = folder
+        self._made = made
         self.rows: list[Record] = []
         self._known: set[Key] = set()
         for row in rows:
@@ -47,6 +57,14 @@ class Records:
     def has_all(self, block: Block) -> bool:
         """Return True if every episode of a block is there."""
         return all((*block.key, episode) in self._known for episode in block.episodes)
+
+    def discard(self) -> None:
+        """Remove what a fresh start has written if no episode was kept, so that it can be tried again."""
+        if self.folder is None or self._made is None or self.rows:
+            return
+        for name in (EPISODES, CONFIG):
+            (self.folder / name).unlink(missing_ok=True)
+        remove_empty(self._made)
 
     def _remember(self, row: Record) -> None:
         self.rows.append(row)
@@ -80,8 +98,9 @@ def open_folder(folder: Path, config: Mapping[str, Any], resume: bool) -> Record
             raise UsageError(
                 f"cannot resume {folder}: it holds no {CONFIG} of an evaluation but {others[0]!r}; use another --out"
             )
+        made = absent_folders(folder)
         atomic_write_json(folder / CONFIG, dict(config))
-        return Records(folder)
+        return Records(folder, made=made)
     difference = first_difference(_fixed(read_json(folder / CONFIG)), _fixed(config))
     if difference:
         raise UsageError(f"cannot resume {folder}: it was started with {difference}; use another --out")

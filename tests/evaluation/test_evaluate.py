@@ -233,6 +233,16 @@ def test_resume_starts_afresh_in_an_empty_folder_only(fake, tmp_path):
         assert evaluate("random", fake.suite(), out=tmp_path / name, resume=True)["episodes"] == 24
 
 
+@pytest.mark.parametrize("options", [{}, {"resume": True}, {"shard": "0/2"}])
+def test_a_refused_start_leaves_no_folder_behind(fake, tmp_path, options):
+    refuse("expected an agent", "os:getcwd", fake.suite(), out=tmp_path / "deep" / "out", **options)
+    assert not any(tmp_path.iterdir())
+    (tmp_path / "mine").mkdir()
+    refuse("expected an agent", "os:getcwd", fake.suite(), out=tmp_path / "mine", **options)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]
+    evaluate("random", fake.suite(), out=tmp_path / "mine", **options)
+
+
 def test_the_result_is_one_json_object_in_the_agreed_shape(fake, tmp_path):
     result = evaluate(fake.Rememberer(), fake.suite(), controls=True, out=tmp_path)
     assert json.loads(json.dumps(result, allow_nan=False)) == read_json(tmp_path / "result.json")
