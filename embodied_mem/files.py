@@ -127,20 +127,24 @@ def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
     """Read all rows; a torn last line (killed writer) is left out.
 
     Raises:
-        UsageError: the file is missing, or a line that is not the last one is broken.
+        UsageError: the file is missing, or a line that is not the last one is broken, or is no JSON object.
     """
     path = Path(path)
     if not path.is_file():
         raise UsageError(f"expected a JSON-lines file at {path}, found nothing there")
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = path.read_bytes().split(b"\n")
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         if not line:
             continue
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
+            row = json.loads(line.decode("utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
             if number == len(lines):
                 continue
-            raise UsageError(f"{path}, line {number}: not valid JSON ({error.msg})") from error
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else error.reason
+            raise UsageError(f"{path}, line {number}: not valid JSON ({reason})") from error
+        if not isinstance(row, dict):
+            raise UsageError(f"{path}, line {number}: expected a JSON object, got {type(row).__name__}")
+        rows.append(row)
     return rows

@@ -61,6 +61,17 @@ def test_broken_middle_line_is_an_error(tmp_path):
         files.read_jsonl(path)
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [(b'{"a": "\xff\xfe"}', "not valid JSON"), (b"3", "JSON object, got int"), (b'["a"]', "JSON object, got list")],
+)
+def test_a_line_that_is_no_row_is_named(tmp_path, line, message):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"a": 1}\n' + line + b"\n")
+    with pytest.raises(UsageError, match=f"rows.jsonl, line 2: .*{message}"):
+        files.read_jsonl(path)
+
+
 def test_missing_and_broken_json_are_usage_errors(tmp_path):
     with pytest.raises(UsageError, match="found nothing"):
         files.read_json(tmp_path / "none.json")

@@ -108,8 +108,9 @@ def open_folder(folder: Path, config: Mapping[str, Any], resume: bool) -> Record
         return Records(folder)
     try:
         return Records(folder, read_jsonl(folder / EPISODES))
-    except KeyError as error:
-        raise UsageError(f"{folder / EPISODES} is no record of an evaluation: a line lacks {error}") from error
+    except (KeyError, TypeError) as error:
+        what = f"a line lacks {error}" if isinstance(error, KeyError) else f"a key is no text or number ({error})"
+        raise UsageError(f"{folder / EPISODES} is no record of an evaluation: {what}") from error
 
 
 def first_difference(old: Any, new: Any, path: str = "") -> str | None:

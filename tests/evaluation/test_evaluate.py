@@ -190,6 +190,8 @@ def test_a_folder_is_neither_overwritten_nor_mixed(fake, tmp_path):
     refuse("not valid JSON", fake.Rememberer(), fake.suite(), out=tmp_path, resume=True)
     (tmp_path / "episodes.jsonl").write_text('{"task": 1}\n')
     refuse("lacks 'condition'", fake.Rememberer(), fake.suite(), out=tmp_path, resume=True)
+    (tmp_path / "episodes.jsonl").write_text("3\n")
+    refuse("line 1: expected a JSON object, got int", fake.Rememberer(), fake.suite(), out=tmp_path, resume=True)
 
 
 def test_shards_of_different_evaluations_do_not_merge(fake, tmp_path):
