@@ -30,6 +30,33 @@ def test_full_disk_leaves_old_content(tmp_path, monkeypatch, failing):
     assert [item.name for item in tmp_path.iterdir()] == ["x.json"]
 
 
+def test_an_error_names_the_file_that_was_asked_for(tmp_path, monkeypatch):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        files.atomic_write_text(tmp_path / "folder", "x")
+    assert caught.value.filename == str(tmp_path / "folder")
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError) as caught:
+        files.atomic_write_text(tmp_path / "x.json", "x")
+    assert caught.value.filename == str(tmp_path / "x.json")
+    assert [item.name for item in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_target_is_checked_without_a_trace(tmp_path):
+    files.check_target(tmp_path / "a" / "b" / "x.json")
+    with pytest.raises(UsageError, match="got the folder"):
+        files.check_target(tmp_path)
+    (tmp_path / "file").write_text("old")
+    files.check_target(tmp_path / "file")
+    with pytest.raises(UsageError, match="cannot write .*x.json: Not a directory"):
+        files.check_target(tmp_path / "file" / "x.json")
+    assert (tmp_path / "file").read_text() == "old" and [item.name for item in tmp_path.iterdir()] == ["file"]
+
+
 def test_atomic_dir_replaces_whole_or_not_at_all(tmp_path):
     target = tmp_path / "bundle"
     with files.atomic_dir(target) as folder:

@@ -62,3 +62,22 @@ def test_full_disk_is_one_line(monkeypatch, capfd):
     monkeypatch.setattr(registry, "names", lambda kind: full(None))
     assert app.run(["list", "agents"]) == 2
     assert "No space left" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EISDIR, errno.ENAMETOOLONG, errno.EEXIST, errno.EACCES])
+def test_a_file_that_cannot_be_written_is_named_in_one_line(number, monkeypatch, capfd):
+    def fail(kind):
+        raise OSError(number, os.strerror(number), "temporary", None, "x.json")
+
+    monkeypatch.setattr(registry, "names", fail)
+    assert app.run(["list", "agents"]) == 2
+    assert capfd.readouterr().err.endswith(f"write x.json: {os.strerror(number)}\n")
+
+
+def test_an_os_error_without_a_file_is_a_bug(monkeypatch):
+    def fail(kind):
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    monkeypatch.setattr(registry, "names", fail)
+    with pytest.raises(OSError):
+        app.run(["list", "agents"])
