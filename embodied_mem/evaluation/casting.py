@@ -14,7 +14,7 @@ from typing import Any
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from embodied_mem.agent import PolicyAgent
-from embodied_mem.envs.make import make_vec
+from embodied_mem.envs.make import check_options, make_vec
 from embodied_mem.errors import UsageError
 from embodied_mem.evaluation import sources
 from embodied_mem.evaluation.controls.contract import Control
@@ -49,7 +49,12 @@ class Cast:
 
 
 def make_env(task: Task, num_envs: int) -> VectorEnv:
-    """Return the vector environment of a task, autoreset off."""
+    """Return the vector environment of a task, autoreset off.
+
+    Raises:
+        UsageError: the environment cannot be made, or an option is not its own.
+    """
+    check_options(task.env, task.kwargs)
     return make_vec(task.env, num_envs, autoreset_mode=AutoresetMode.DISABLED, **task.kwargs)
 
 

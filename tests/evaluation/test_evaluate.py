@@ -168,6 +168,8 @@ def test_bad_input_is_refused_before_anything_is_written(fake, tmp_path):
     refuse("has no split 'x'", "random", suite, split="x")
     refuse("unknown control 'wipe'", "random", suite, controls=["wipe:3"])
     refuse("has no option 'lenght'", "random", suite, env_options={"lenght": 3})
+    for name in ("num_envs", "autoreset_mode", "env_id"):
+        refuse(f"'{name}' is no option of the environment", "random", suite, env_options={name: 4})
     refuse("different seeds", "random", suite, seeds=(0, 0))
     refuse("episodes >= 1", "random", suite, episodes=0)
     refuse("expected a shard i/n", "random", suite, shard="3/3", out=tmp_path)
