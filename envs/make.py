@@ -113,6 +113,20 @@ def find_spec(env_id: str) -> EnvSpec:
     raise UsageError(f"unknown environment {env_id!r}{nearest(name, known)}; built in: {ours}; or any Gymnasium id")
 
 
+def renders_pictures(env_id: str) -> bool:
+    """Return False where an environment says that it has no render mode ``rgb_array``.
+
+    Raises:
+        UsageError: there is no such id, or its module cannot be imported.
+    """
+    spec = find_spec(env_id)
+    with _foreign(spec, {}):
+        creator = _creator(spec.entry_point or spec.vector_entry_point)
+    metadata = getattr(creator, "metadata", None)
+    # A function says nothing; what it makes may render.
+    return not isinstance(metadata, Mapping) or "rgb_array" in metadata.get("render_modes", ())
+
+
 def portable_id(env_id: str) -> str:
     """Return the id in the form that names the module to import, which other processes can resolve.
 
