@@ -13,6 +13,7 @@ from typing import Any
 
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from embodied_mem import registry
 from embodied_mem.agent import PolicyAgent
 from embodied_mem.envs.make import check_options, make_vec
 from embodied_mem.errors import UsageError
@@ -173,7 +174,10 @@ def _why_not(control: Control, players: Sequence[Source], task: Task, env: Vecto
 def _sources(agent: Any, device: str) -> list[Source]:
     if isinstance(agent, Source):
         return [agent]
-    if isinstance(agent, Path) or (isinstance(agent, str) and Path(agent).is_dir()):
+    # A folder that happens to be named like a registered agent is meant only when it is given as a path.
+    if isinstance(agent, Path) or (
+        isinstance(agent, str) and agent not in registry.names("agent") and Path(agent).is_dir()
+    ):
         return [sources.from_bundle(folder, device) for folder in sources.bundles(agent)]
     return [sources.from_name(agent) if isinstance(agent, str) else sources.from_object(agent)]
 

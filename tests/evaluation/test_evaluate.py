@@ -124,6 +124,13 @@ def test_an_agent_by_module_and_attribute(fake, tmp_path, monkeypatch):
     assert evaluate("my_agent_module:act", fake.suite())["metrics"]["return"]["mean"] == pytest.approx(1.0, abs=0.1)
 
 
+def test_a_registered_name_wins_over_a_folder_of_that_name(fake, tmp_path, monkeypatch):
+    (tmp_path / "random").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert evaluate("random", fake.suite())["config"]["agents"] == [{"label": "random", "agent": "random"}]
+    refuse("which holds none", "./random", fake.suite())
+
+
 def test_metrics_that_are_undefined_are_left_out_of_the_mean(fake):
     class Silent(fake.Env):
         def _final_info(self):
