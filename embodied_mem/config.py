@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import difflib
 import inspect
 import textwrap
 import types
@@ -40,9 +41,8 @@ def from_dict(cls: type[C], values: Mapping[str, Any], path: str = "") -> C:
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
     for key in values:
         if key not in fields:
-            raise UsageError(
-                f"unknown key {path + str(key)!r}{nearest(str(key), fields)}; valid keys: {', '.join(sorted(fields))}"
-            )
+            hint = nearest_key(cls, str(key), path)
+            raise UsageError(f"unknown key {path + str(key)!r}{hint}; valid keys: {', '.join(sorted(fields))}")
     found = {name: _coerce(hints[name], values[name], path + name) for name in fields if name in values}
     missing = [
         path + name
@@ -82,6 +82,27 @@ def merge_dotted(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str
             raise UsageError(f"cannot set {dotted!r}: {head!r} is {inner!r}, not a group of keys")
         merged[head] = merge_dotted(inner or {}, {rest: value})
     return merged
+
+
+def nearest_key(cls: type, key: str, path: str = "") -> str:
+    """Return `` (did you mean 'x'?)`` for the key of a config that was probably meant, or an empty string.
+
+    Nested configs are looked into: ``memory`` alone gives ``agent.memory``.
+
+    Args:
+        cls: the config class that has no such key.
+        key: what came.
+        path: where ``cls`` stands, with a dot at the end.
+    """
+    names = _dotted(cls)
+    deep = {name.rpartition(".")[2]: name for name in reversed(names) if "." in name}
+    if key in deep:
+        return f" (did you mean {path + deep[key]!r}?)"
+    found = nearest(key, [name for name in names if "." not in name])
+    if found:
+        return found
+    close = difflib.get_close_matches(key, deep, n=1, cutoff=0.7)
+    return f" (did you mean {path + deep[close[0]]!r}?)" if close else ""
 
 
 def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
@@ -155,6 +176,17 @@ def _hints(cls: type) -> dict[str, Any]:
     if not dataclasses.is_dataclass(cls):
         raise TypeError(f"expected a dataclass, got {cls!r}")
     return typing.get_type_hints(cls)
+
+
+def _dotted(cls: type, above: tuple[type, ...] = ()) -> list[str]:
+    """Return the dotted keys of a config and of those nested in it, outer ones first."""
+    hints, inner = _hints(cls), []
+    found = [field.name for field in dataclasses.fields(cls) if field.init]
+    for name in found:
+        for part in (hints[name], *typing.get_args(hints[name])):
+            if isinstance(part, type) and dataclasses.is_dataclass(part) and part not in (cls, *above):
+                inner += [f"{name}.{key}" for key in _dotted(part, (cls, *above))]
+    return found + sorted(inner, key=lambda key: key.count("."))
 
 
 def _plain(value: Any) -> Any:

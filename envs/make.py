@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import gymnasium
@@ -20,6 +21,8 @@ from embodied_mem.envs.restart import RestartingEnv
 from embodied_mem.errors import UsageError, nearest
 
 VECTORIZATIONS = ("auto", "sync", "async", "native")
+SET_BY_CALLER = ("env_id", "num_envs", "autoreset_mode")
+"""Parameters of `make_vec` that whoever makes an environment passes beside the user's options."""
 
 
 def make_vec(
@@ -58,7 +61,8 @@ def make_vec(
     if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
         raise UsageError(f"expected num_envs >= 1 (int), got {num_envs!r}")
     spec = find_spec(env_id)
-    native = None if spec.vector_entry_point is None else _creator(spec.vector_entry_point)
+    with _foreign(spec, kwargs):
+        native = None if spec.vector_entry_point is None else _creator(spec.vector_entry_point)
     is_batched = isinstance(native, type) and issubclass(native, BatchedEnv)
     if vectorization == "native" and native is None:
         raise UsageError(f"{spec.id} has no vector entry point; use vectorization='sync'")
@@ -66,10 +70,24 @@ def make_vec(
         if is_batched:
             assert isinstance(native, type)
             _check_keywords(spec.id, native, {**spec.kwargs, **kwargs})
-        return gymnasium.make_vec(spec, num_envs, "vector_entry_point", autoreset_mode=mode, **kwargs)
+            return gymnasium.make_vec(spec, num_envs, "vector_entry_point", autoreset_mode=mode, **kwargs)
+        with _foreign(spec, kwargs):
+            return gymnasium.make_vec(spec, num_envs, "vector_entry_point", autoreset_mode=mode, **kwargs)
     single = functools.partial(_single, spec, kwargs)
     make_one = functools.partial(RestartingEnv, single) if restart_failed else single
     return _copies(spec, num_envs, mode, asynchronous=vectorization == "async", make_one=make_one, kwargs=kwargs)
+
+
+def check_options(env_id: str, options: Mapping[str, Any]) -> None:
+    """Refuse options of a user that are not the environment's to take, but parameters of `make_vec`.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for name in SET_BY_CALLER:
+        if name in options:
+            hint = " (eval: --num-envs)" if name == "num_envs" else ""
+            raise UsageError(f"{name!r} is no option of the environment {env_id}: the program sets it{hint}")
 
 
 def find_spec(env_id: str) -> EnvSpec:
@@ -95,6 +113,20 @@ def find_spec(env_id: str) -> EnvSpec:
     raise UsageError(f"unknown environment {env_id!r}{nearest(name, known)}; built in: {ours}; or any Gymnasium id")
 
 
+def renders_pictures(env_id: str) -> bool:
+    """Return False where an environment says that it has no render mode ``rgb_array``.
+
+    Raises:
+        UsageError: there is no such id, or its module cannot be imported.
+    """
+    spec = find_spec(env_id)
+    with _foreign(spec, {}):
+        creator = _creator(spec.entry_point or spec.vector_entry_point)
+    metadata = getattr(creator, "metadata", None)
+    # A function says nothing; what it makes may render.
+    return not isinstance(metadata, Mapping) or "rgb_array" in metadata.get("render_modes", ())
+
+
 def portable_id(env_id: str) -> str:
     """Return the id in the form that names the module to import, which other processes can resolve.
 
@@ -114,14 +146,31 @@ def _copies(
     kwargs: dict[str, Any],
 ) -> VectorEnv:
     functions = [make_one] * n
-    try:
-        maker = AsyncVectorEnv if asynchronous else SyncVectorEnv
+    maker = AsyncVectorEnv if asynchronous else SyncVectorEnv
+    with _foreign(spec, kwargs):
         env: VectorEnv = maker(functions, autoreset_mode=mode)
-    except (TypeError, gymnasium.error.Error) as error:
-        raise UsageError(f"cannot make {spec.id} with {kwargs}: {error}") from error
     # Gymnasium writes the mode into metadata that other environments share; keep this instance's own copy.
     env.metadata = {**env.metadata, "autoreset_mode": mode}
     return AssignedEpisodes(env) if mode is AutoresetMode.DISABLED else env
+
+
+@contextmanager
+def _foreign(spec: EnvSpec, kwargs: Mapping[str, Any]) -> Iterator[None]:
+    """Turn what an environment's module or constructor raises into one line.
+
+    Raises:
+        UsageError: a package is missing (it is named), or the options were refused.
+    """
+    try:
+        yield
+    except UsageError:
+        raise
+    except (ImportError, TypeError, ValueError, AssertionError, gymnasium.error.Error) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            package = error.name.partition(".")[0]
+            raise UsageError(f"cannot make {spec.id}: it needs the package {package!r}, which is missing") from error
+        given = f" with {dict(kwargs)}" if kwargs else ""
+        raise UsageError(f"cannot make {spec.id}{given}: {str(error) or type(error).__name__}") from error
 
 
 def _single(spec: EnvSpec, kwargs: dict[str, Any]) -> gymnasium.Env:

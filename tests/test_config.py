@@ -53,6 +53,8 @@ def test_override_by_dotted_names():
     [
         ({"inner": {"widht": 1}}, "unknown key 'inner.widht'.*'width'"),
         ({"nam": "x"}, "did you mean 'name'"),
+        ({"scale": 2.0}, "unknown key .scale. .did you mean .inner.scale."),
+        ({"widht": 2}, "unknown key .widht. .did you mean .inner.width."),
         ({"inner": 3}, "expected a mapping"),
         ({"inner": {"width": "8"}}, "expected int for 'inner.width', got str"),
         ({"inner": {"width": True}}, "expected int"),
@@ -87,3 +89,8 @@ def test_any_mapping_gives_a_config_or_a_usage_error(values):
         assert isinstance(config.from_dict(Outer, values), Outer)
     except UsageError as error:
         assert str(error)
+
+
+def test_a_key_of_a_nested_config_is_found_by_its_last_word():
+    assert config.nearest_key(Outer, "scale", "train.") == " (did you mean 'train.inner.scale'?)"
+    assert config.nearest_key(Outer, "nothing like it") == ""

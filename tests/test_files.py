@@ -30,6 +30,33 @@ def test_full_disk_leaves_old_content(tmp_path, monkeypatch, failing):
     assert [item.name for item in tmp_path.iterdir()] == ["x.json"]
 
 
+def test_an_error_names_the_file_that_was_asked_for(tmp_path, monkeypatch):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        files.atomic_write_text(tmp_path / "folder", "x")
+    assert caught.value.filename == str(tmp_path / "folder")
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError) as caught:
+        files.atomic_write_text(tmp_path / "x.json", "x")
+    assert caught.value.filename == str(tmp_path / "x.json")
+    assert [item.name for item in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_target_is_checked_without_a_trace(tmp_path):
+    files.check_target(tmp_path / "a" / "b" / "x.json")
+    with pytest.raises(UsageError, match="got the folder"):
+        files.check_target(tmp_path)
+    (tmp_path / "file").write_text("old")
+    files.check_target(tmp_path / "file")
+    with pytest.raises(UsageError, match="cannot write .*x.json: Not a directory"):
+        files.check_target(tmp_path / "file" / "x.json")
+    assert (tmp_path / "file").read_text() == "old" and [item.name for item in tmp_path.iterdir()] == ["file"]
+
+
 def test_atomic_dir_replaces_whole_or_not_at_all(tmp_path):
     target = tmp_path / "bundle"
     with files.atomic_dir(target) as folder:
@@ -61,9 +88,29 @@ def test_broken_middle_line_is_an_error(tmp_path):
         files.read_jsonl(path)
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [(b'{"a": "\xff\xfe"}', "not valid JSON"), (b"3", "JSON object, got int"), (b'["a"]', "JSON object, got list")],
+)
+def test_a_line_that_is_no_row_is_named(tmp_path, line, message):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"a": 1}\n' + line + b"\n")
+    with pytest.raises(UsageError, match=f"rows.jsonl, line 2: .*{message}"):
+        files.read_jsonl(path)
+
+
 def test_missing_and_broken_json_are_usage_errors(tmp_path):
     with pytest.raises(UsageError, match="found nothing"):
         files.read_json(tmp_path / "none.json")
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(UsageError, match="not valid JSON"):
         files.read_json(tmp_path / "bad.json")
+
+
+def test_only_what_was_made_and_is_empty_is_removed(tmp_path):
+    made = files.absent_folders(tmp_path / "a" / "b" / "c")
+    assert made == [tmp_path / "a" / "b" / "c", tmp_path / "a" / "b", tmp_path / "a"]
+    made[0].mkdir(parents=True)
+    (tmp_path / "a" / "kept").touch()
+    files.remove_empty(made)
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "a", tmp_path / "a" / "kept"]

@@ -16,7 +16,7 @@ from embodied_mem.errors import UsageError
 
 # typer carries its own click in newer versions: the base class is found through typer's public BadParameter.
 _ClickError = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
-# What the system says when the disk is full, read-only or not ours: the user can act on it, a traceback would not help.
+# What the system says when the disk is full, read-only or not ours, even where it names no file.
 _DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR})
 
 
@@ -64,9 +64,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except OSError as error:
-        if error.errno not in _DISK_ERRORS:
+        place = error.filename2 or error.filename
+        if error.errno is None or (place is None and error.errno not in _DISK_ERRORS):
             raise
-        return _fail(f"cannot write {error.filename or 'output'}: {error.strerror}")
+        what = "write" if error.errno in _DISK_ERRORS else "read or write"
+        return _fail(f"cannot {what} {place or 'output'}: {error.strerror}")
     return code if isinstance(code, int) else 0
 
 

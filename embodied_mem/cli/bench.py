@@ -43,16 +43,19 @@ def run_bench(
     """Run a bench and return its result, written to ``out`` when given.
 
     Raises:
-        UsageError: no such bench, a device that is not there, or a time that is not positive.
+        UsageError: no such bench, a device that is not there, a time that is not positive, or an ``out`` that cannot be
+            written; nothing is measured then.
     """
     from embodied_mem import registry
     from embodied_mem.devices import resolve_device
-    from embodied_mem.files import atomic_write_json
+    from embodied_mem.files import atomic_write_json, check_target
 
     run = registry.get("bench", subject)
     if seconds is not None and seconds <= 0:
         raise UsageError(f"expected --seconds > 0, got {seconds}")
     device = resolve_device(device)
+    if out is not None:
+        check_target(out)
     console.print(f"bench {subject} on {device} ...", markup=False)
     result = dict(run(device=device, seconds=seconds, quick=quick))
     if out is not None:

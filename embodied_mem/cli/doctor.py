@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,18 +15,7 @@ import typer
 
 from embodied_mem.cli.output import emit_rows
 
-# Extra of pyproject.toml -> distributions that make it usable (module name where it differs).
-EXTRAS: dict[str, dict[str, str]] = {
-    "envs-light": {"minigrid": "minigrid", "miniworld": "miniworld", "vizdoom": "vizdoom", "popgym": "popgym"},
-    "envs-mujoco": {"mujoco": "mujoco", "dm_control": "dm_control", "metaworld": "metaworld"},
-    "envs-sapien": {"mani_skill": "mani_skill"},
-    "video": {"av": "av"},
-    "llm": {"openai": "openai"},
-    "viewer": {"rerun-sdk": "rerun"},
-    "loggers": {"wandb": "wandb"},
-    "peers": {"sb3-contrib": "sb3_contrib", "flash-linear-attention": "fla"},
-    "dev": {"pytest": "pytest", "ruff": "ruff", "mypy": "mypy", "hypothesis": "hypothesis"},
-}
+DISTRIBUTION = "embodied-mem"
 GL_PACKAGES = "libegl1 libegl-mesa0 libgl1-mesa-dri libosmesa6 libglu1-mesa"
 _GL_PROBE = (
     "import ctypes.util, sys; sys.exit(0 if ctypes.util.find_library('EGL') and ctypes.util.find_library('GL') else 1)"
@@ -54,7 +43,7 @@ def register(app: typer.Typer) -> None:
 
 def examine() -> list[Finding]:
     """Return every finding: core, GPU, Triton, GL, data, weights, and each extra."""
-    return [_core(), _gpu(), _triton(), _gl(), _ffmpeg(), _data(), *(_extra(name) for name in EXTRAS)]
+    return [_core(), _gpu(), _triton(), _gl(), _ffmpeg(), _data(), *_extras()]
 
 
 def _core() -> Finding:
@@ -73,7 +62,7 @@ def _core() -> Finding:
         version = _version(name)
         versions.append(f"{name} {version or 'MISSING'}")
     missing = [item.split()[0] for item in versions if item.endswith("MISSING")]
-    add = "pip install -c constraints.txt -e ." if missing else ""
+    add = (f"pip install {DISTRIBUTION}" if _version(DISTRIBUTION) else "pip install -e .") if missing else ""
     return Finding("core", not missing, f"python {sys.version.split()[0]}; " + ", ".join(versions), add)
 
 
@@ -136,16 +125,43 @@ def _data() -> Finding:
     return Finding("data", False, detail, "export EMBODIED_MEM_DATA=FOLDER (see the README, section Data)")
 
 
-def _extra(name: str) -> Finding:
-    wanted = EXTRAS[name]
-    found = {dist: _version(dist) for dist, module in wanted.items() if importlib.util.find_spec(module)}
-    missing = sorted(set(wanted) - set(found))
-    detail = ", ".join(f"{dist} {version or ''}".strip() for dist, version in found.items())
+def extras() -> dict[str, list[str]] | None:
+    """Return the distributions that each extra asks for on this machine; None where the package is not installed."""
+    from packaging.requirements import Requirement
+
+    try:
+        texts = importlib.metadata.requires(DISTRIBUTION) or []
+        names = importlib.metadata.metadata(DISTRIBUTION).get_all("Provides-Extra") or []
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    parts = [item for item in map(Requirement, texts) if item.marker and not item.marker.evaluate({"extra": ""})]
+
+    def wanted(extra: str) -> list[str]:
+        found: list[str] = []
+        for item in parts:
+            if item.marker and item.marker.evaluate({"extra": extra}):
+                own = item.name.replace("_", "-") == DISTRIBUTION
+                found += [name for other in sorted(item.extras) for name in wanted(other)] if own else [item.name]
+        return list(dict.fromkeys(found))
+
+    return {name: wanted(name) for name in names}
+
+
+def _extras() -> list[Finding]:
+    found = extras()
+    if found is None:
+        detail = f"{DISTRIBUTION} is not installed (it runs from a folder), so its extras are not known"
+        return [Finding("extras", False, detail, "pip install -e .")]
+    return [_extra(name, wanted) for name, wanted in found.items()]
+
+
+def _extra(name: str, wanted: Sequence[str]) -> Finding:
+    versions = {dist: _version(dist) for dist in wanted}
+    missing = sorted(dist for dist, version in versions.items() if version is None)
+    detail = ", ".join(f"{dist} {version}" for dist, version in versions.items() if version is not None)
     if missing:
         detail = (detail + "; " if detail else "") + "missing: " + ", ".join(missing)
-    return Finding(
-        f"extra {name}", not missing, detail, f"pip install -c constraints.txt -e '.[{name}]'" if missing else ""
-    )
+    return Finding(f"extra {name}", not missing, detail, f"pip install '{DISTRIBUTION}[{name}]'" if missing else "")
 
 
 def _version(distribution: str) -> str | None:

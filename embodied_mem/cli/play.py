@@ -43,20 +43,24 @@ def register(app: typer.Typer) -> None:
         from embodied_mem.cli.playing.game import Game
         from embodied_mem.cli.playing.video import Video
         from embodied_mem.config import parse_overrides
+        from embodied_mem.envs.make import find_spec, renders_pictures
 
         alone = agent is not None or checkpoint is not None
         if agent is not None and checkpoint is not None:
             raise UsageError("expected --agent or --checkpoint, got both")
         if fps <= 0 or (steps is not None and steps < 1):
             raise UsageError(f"expected fps > 0 and steps >= 1, got {fps} and {steps}")
+        find_spec(env)
         quiet = as_json or (alone and not terminal.usable())
+        # An agent needs no picture to play; what cannot be shown is only told.
+        quiet = quiet or (alone and record is None and not renders_pictures(env))
         if not alone and (as_json or not (terminal.usable() or window.usable())):
             raise UsageError("no keyboard to play with: run it in a terminal, or give --agent NAME or --checkpoint DIR")
         given: dict[str, Any] = {"level": level, "split": split}
         options = {name: value for name, value in given.items() if value is not None} | parse_overrides(option)
         with ExitStack() as stack:
             video = stack.enter_context(Video(record, fps)) if record is not None else None
-            game = Game(env, options, agent, checkpoint, seed)
+            game = Game(env, options, agent, checkpoint, seed, shown=record is not None or not quiet)
             stack.callback(game.close)
             if not alone and not game.actions:
                 raise UsageError(

@@ -38,6 +38,9 @@ def register(app: typer.Typer) -> None:
         values = parse_overrides(words)
         if device is not None:
             values["device"] = device
+        for name in ("seeds", "out", "resume", "tune", "report", "preset"):
+            if name in values:
+                raise UsageError(f"{name!r} is an option, not a setting: give it as --{name}")
         with TrainingBar() as bar:
             result = run(
                 preset,

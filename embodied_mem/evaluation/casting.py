@@ -13,8 +13,9 @@ from typing import Any
 
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from embodied_mem import registry
 from embodied_mem.agent import PolicyAgent
-from embodied_mem.envs.make import make_vec
+from embodied_mem.envs.make import check_options, make_vec
 from embodied_mem.errors import UsageError
 from embodied_mem.evaluation import sources
 from embodied_mem.evaluation.controls.contract import Control
@@ -49,7 +50,12 @@ class Cast:
 
 
 def make_env(task: Task, num_envs: int) -> VectorEnv:
-    """Return the vector environment of a task, autoreset off."""
+    """Return the vector environment of a task, autoreset off.
+
+    Raises:
+        UsageError: the environment cannot be made, or an option is not its own.
+    """
+    check_options(task.env, task.kwargs)
     return make_vec(task.env, num_envs, autoreset_mode=AutoresetMode.DISABLED, **task.kwargs)
 
 
@@ -168,7 +174,10 @@ def _why_not(control: Control, players: Sequence[Source], task: Task, env: Vecto
 def _sources(agent: Any, device: str) -> list[Source]:
     if isinstance(agent, Source):
         return [agent]
-    if isinstance(agent, Path) or (isinstance(agent, str) and Path(agent).is_dir()):
+    # A folder that happens to be named like a registered agent is meant only when it is given as a path.
+    if isinstance(agent, Path) or (
+        isinstance(agent, str) and agent not in registry.names("agent") and Path(agent).is_dir()
+    ):
         return [sources.from_bundle(folder, device) for folder in sources.bundles(agent)]
     return [sources.from_name(agent) if isinstance(agent, str) else sources.from_object(agent)]
 

@@ -25,7 +25,7 @@ from embodied_mem.evaluation.casting import (
 )
 from embodied_mem.evaluation.controls.contract import Control, parse_control
 from embodied_mem.evaluation.plan import AGENT, Block, Shard, block_size, blocks
-from embodied_mem.evaluation.records import CONFIG, RESULT, TRACES, Record, Records, merge_shards, open_folder
+from embodied_mem.evaluation.records import RESULT, TRACES, Record, Records, check_shards, merge_shards, open_folder
 from embodied_mem.evaluation.runner import play_block
 from embodied_mem.evaluation.suite import SEED_BASE, Suite, load_suite, narrow
 from embodied_mem.evaluation.summary import summarise_records
@@ -105,9 +105,15 @@ def evaluate(
     plan = _plan(agent, suite, none, tasks, split, env_options, episodes, seeds, controls, num_envs, device, traces)
     root = None if out is None else Path(out)
     folder = root if root is None or part is None else root / part.folder
+    if root is not None and part is not None:
+        check_shards(root, part.count, plan.config, resume)
     records = Records(None) if folder is None else open_folder(folder, plan.config, resume)
     mine = plan.work if part is None else part.part(plan.work)
-    env_steps = _play(plan, mine, records, progress or (lambda done, total, label: None))
+    try:
+        env_steps = _play(plan, mine, records, progress or (lambda done, total, label: None))
+    except BaseException:
+        records.discard()
+        raise
 
     def finish(rows: Sequence[Record], folder: Path | None, notes: Sequence[str] = ()) -> dict[str, Any]:
         seconds = time.monotonic() - started
@@ -116,10 +122,9 @@ def evaluate(
     if part is None or root is None:
         return finish(records.rows, folder)
     result = finish(records.rows, folder, [f"shard {shard}: part of an evaluation"])
-    merged = merge_shards(root, part.count, plan.work)
+    merged = merge_shards(root, part.count, plan.work, plan.config)
     if merged is None:
         return result
-    atomic_write_json(root / CONFIG, plan.config)
     return finish(merged, root, [f"merged from {part.count} shards; seconds and env_steps are those of the last one"])
 
 

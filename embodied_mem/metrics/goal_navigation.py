@@ -4,7 +4,7 @@ With ``g_t`` the geodesic distance to the nearest valid goal after step t, ``r``
 ``p`` the summed Euclidean step lengths (Anderson et al. 2018; SoftSPL: Datta et al. 2020):
 
     SR       stop called and g_T < r (``strict``; else <=), or the environment's own verdict where visibility counts too
-    OSR      min_t g_t < r
+    OSR      min_t g_t < r, or success by the environment's verdict
     SPL      SR * l / max(l, p)
     SoftSPL  max(0, 1 - g_T / g_0) * l / max(l, p)
     DTG      g_T            DTS  max(g_T - r, 0)
@@ -119,7 +119,7 @@ def goal_nav_summary(episode: GoalEpisode) -> dict[str, float | None]:
     progress = covered_share(episode.start_distance, episode.final_distance) if reachable and measured else None
     return {
         "sr": success,
-        "osr": float(_inside(episode, episode.min_distance)),
+        "osr": max(success, float(_inside(episode, episode.min_distance))),
         "spl": None if ratio is None else success * ratio,
         "soft_spl": None if ratio is None or progress is None else progress * ratio,
         "pl": finite(episode.path_length),

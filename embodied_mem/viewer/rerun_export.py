@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from embodied_mem.errors import UsageError
+from embodied_mem.files import atomic_file
 from embodied_mem.viewer.load import Trace, find_runs
 from embodied_mem.viewer.pictures import as_frames
 from embodied_mem.viewer.reads import heats, main_heat, strongest
@@ -29,6 +30,7 @@ def write_recording(folder: str | Path, out: str | Path | None = None) -> Path:
 
     Raises:
         UsageError: no episode was traced, or rerun-sdk is not installed.
+        OSError: the file cannot be written; an older one is then untouched.
     """
     found = find_runs(folder)
     traces = [trace for run in found.evaluations for trace in run.traces if "reward" in trace.arrays]
@@ -36,13 +38,14 @@ def write_recording(folder: str | Path, out: str | Path | None = None) -> Path:
         raise UsageError(f"{folder} holds no traced episode; evaluate with --traces 2 and --out")
     target = Path(folder) / "report.rrd" if out is None else Path(out)
     rr = _rerun()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    recording = rr.RecordingStream("embodied_mem", recording_id=found.folder.resolve().name)
-    recording.save(str(target))
-    for trace in traces:
-        _log_episode(rr, recording, trace)
-    recording.flush()
-    recording.disconnect()
+    with atomic_file(target) as temporary:
+        recording = rr.RecordingStream("embodied_mem", recording_id=found.folder.resolve().name)
+        recording.save(str(temporary))
+        for trace in traces:
+            _log_episode(rr, recording, trace)
+        recording.flush()
+        # Only this closes the file.
+        recording.disconnect()
     return target
 
 

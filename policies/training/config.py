@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from embodied_mem import registry
-from embodied_mem.config import from_dict, merge_dotted, to_dict
+from embodied_mem.config import from_dict, merge_dotted, nearest_key, to_dict
 from embodied_mem.errors import UsageError, nearest
 from embodied_mem.policies.rllib.config import TrainConfig
 
@@ -142,5 +142,7 @@ def _expand(values: Mapping[str, Any]) -> dict[str, Any]:
             expanded[f"train.{key}"] = value
         else:
             known = [*TRAIN_KEYS, *GROUPS]
-            raise UsageError(f"unknown key {key!r}{nearest(head, known)}; valid keys: {', '.join(sorted(known))}")
+            raise UsageError(
+                f"unknown key {key!r}{nearest_key(TrainConfig, head) or nearest(head, known)}; valid keys: {', '.join(sorted(known))}"
+            )
     return expanded

@@ -13,7 +13,7 @@ from embodied_mem._version import __version__
 from embodied_mem.agent import MemoryAgent
 from embodied_mem.config import from_dict, to_dict
 from embodied_mem.devices import resolve_device
-from embodied_mem.envs.make import make_vec
+from embodied_mem.envs.make import check_options, make_vec
 from embodied_mem.errors import UsageError
 from embodied_mem.files import atomic_write_json, read_json
 from embodied_mem.policies.rllib.config import check
@@ -116,6 +116,7 @@ def validate(config: RunConfig) -> None:
     check(train)
     resolve_device(train.device)
     registry.get("algorithm", train.algorithm)
+    check_options(train.env, train.env_config)
     env = make_vec(train.env, 1, **train.env_config)
     try:
         MemoryAgent.build(train.agent, env.single_observation_space, env.single_action_space)

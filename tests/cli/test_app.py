@@ -1,8 +1,12 @@
 """The command line: one line and exit code 2 for a user's error, one JSON value on stdout with --json."""
 
+import email.message
 import errno
+import importlib.metadata
 import json
 import os
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -50,9 +54,36 @@ def test_doctor_names_a_command_for_every_gap(capsys):
 
 
 def test_doctor_says_how_to_add_a_missing_extra(monkeypatch):
-    monkeypatch.setitem(doctor.EXTRAS, "viewer", {"no-such-dist": "no_such_module"})
+    monkeypatch.setattr(doctor, "extras", lambda: {"viewer": ["torch", "no-such-dist"]})
     finding = next(item for item in doctor.examine() if item.name == "extra viewer")
-    assert not finding.usable and "[viewer]" in finding.add
+    assert not finding.usable and finding.detail.endswith("; missing: no-such-dist")
+    assert finding.add == "pip install 'embodied-mem[viewer]'"
+
+
+def test_doctor_knows_the_extras_from_the_metadata(monkeypatch):
+    asked = ["torch>=2", "triton; sys_platform == 'linux'", "av>=14; extra == 'video'", "openai>=1; extra == 'llm'"]
+    asked += ["winonly; sys_platform == 'none' and extra == 'llm'", "embodied-mem[llm,video]; extra == 'all'"]
+    monkeypatch.setattr(doctor.importlib.metadata, "requires", lambda name: asked)
+    message = email.message.Message()
+    for name in ("video", "llm", "all"):
+        message["Provides-Extra"] = name
+    monkeypatch.setattr(doctor.importlib.metadata, "metadata", lambda name: message)
+    assert doctor.extras() == {"video": ["av"], "llm": ["openai"], "all": ["openai", "av"]}
+
+
+def test_doctor_lists_every_extra_of_the_project():
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    names = tomllib.loads(text)["project"]["optional-dependencies"]
+    assert {item.name for item in doctor.examine()} >= {f"extra {name}" for name in names}
+
+
+def test_doctor_without_an_installed_package(monkeypatch):
+    def absent(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor.importlib.metadata, "requires", absent)
+    finding = next(item for item in doctor.examine() if item.name == "extras")
+    assert not finding.usable and "not installed" in finding.detail and finding.add == "pip install -e ."
 
 
 def test_full_disk_is_one_line(monkeypatch, capfd):
@@ -62,3 +93,22 @@ def test_full_disk_is_one_line(monkeypatch, capfd):
     monkeypatch.setattr(registry, "names", lambda kind: full(None))
     assert app.run(["list", "agents"]) == 2
     assert "No space left" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EISDIR, errno.ENAMETOOLONG, errno.EEXIST, errno.EACCES])
+def test_a_file_that_cannot_be_written_is_named_in_one_line(number, monkeypatch, capfd):
+    def fail(kind):
+        raise OSError(number, os.strerror(number), "temporary", None, "x.json")
+
+    monkeypatch.setattr(registry, "names", fail)
+    assert app.run(["list", "agents"]) == 2
+    assert capfd.readouterr().err.endswith(f"write x.json: {os.strerror(number)}\n")
+
+
+def test_an_os_error_without_a_file_is_a_bug(monkeypatch):
+    def fail(kind):
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    monkeypatch.setattr(registry, "names", fail)
+    with pytest.raises(OSError):
+        app.run(["list", "agents"])

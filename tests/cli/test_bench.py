@@ -46,3 +46,12 @@ def test_bad_options_are_one_line(subject, words, capfd):
     assert app.run(["bench", "tests-subject", *words]) == 2
     assert capfd.readouterr().err.startswith("error: expected" if "cuda:99" not in words else "error: device")
     assert not subject
+
+
+def test_an_out_that_cannot_be_written_is_refused_before_measuring(subject, tmp_path, capfd):
+    (tmp_path / "file").touch()
+    for out in (tmp_path, tmp_path / "file" / "x.json", tmp_path / "new" / ("x" * 300), "/proc/nowhere/x.json"):
+        assert app.run(["bench", "tests-subject", "--device", "cpu", "--out", str(out)]) == 2
+        error = capfd.readouterr().err
+        assert error.startswith("error: ") and error.count("\n") == 1 and str(out)[:200] in error
+    assert not subject and [item.name for item in tmp_path.iterdir()] == ["file"]

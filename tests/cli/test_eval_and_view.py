@@ -66,6 +66,9 @@ def test_checkpoints_with_every_control(capsys, trained, tmp_path):
     assert result["metrics"]["success"]["n"] == 64 and result["controls"]["none"]["success"]["n"] == 32
     assert {row["checkpoint"] for row in read_jsonl(out / "episodes.jsonl")} == {0, 1}
     assert run(["view", str(out)]) == 0
+    capsys.readouterr()
+    assert str(tmp_path) in refused(capsys, "view", out, "--out", tmp_path)
+    assert str(out / "result.json") in refused(capsys, "view", out, "--out", out / "result.json" / "page.html")
 
 
 def test_an_agent_without_memory_has_nothing_to_wipe(capsys, trained, tmp_path):

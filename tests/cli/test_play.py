@@ -101,7 +101,9 @@ def test_a_trained_agent_plays_with_its_own_sensors(capsys, tmp_path):
         (("House-ObjectNav-v0", "--agent", "random", "--record", "/proc/nowhere/out.mp4"), "cannot write"),
         (("House-ObjectNav-v0", "--agent", "random", "--checkpoint", "x"), "got both"),
         (("House-ObjectNav-v0", "--checkpoint", "nowhere"), "nowhere"),
-        (("TMaze-v0", "--agent", "random"), "render"),
+        (("TMaze-v0", "--agent", "random", "--record", "out.mp4"), "renders no pictures"),
+        (("House-ObjectNaw-v0",), "House-ObjectNav-v0"),
+        (("TMaze-v0", "--agent", "random", "--env", "num_envs=4"), "no option of the environment"),
     ],
 )
 def test_bad_input_gives_one_line(capsys, arguments, message):
@@ -109,9 +111,16 @@ def test_bad_input_gives_one_line(capsys, arguments, message):
     assert code == 2 and message in said and said.count("\n") == 1
 
 
-def test_a_failed_recording_leaves_nothing_behind(capsys, tmp_path):
-    code, _ = play(capsys, "House-ObjectNav-v0", "--agent", "random", "--level", 99, "--record", tmp_path / "a.mp4")
+@pytest.mark.parametrize("name", ["a.mp4", "new/dir/a.mp4"])
+@pytest.mark.parametrize("env", ["House-ObjectNav-v0", "Nope-v0"])
+def test_a_failed_recording_leaves_nothing_behind(capsys, tmp_path, env, name):
+    code, _ = play(capsys, env, "--agent", "random", "--level", 99, "--record", tmp_path / name)
     assert code == 2 and os.listdir(tmp_path) == []
+
+
+def test_an_agent_plays_where_there_are_no_pictures(capsys):
+    code, result = play(capsys, "TMaze-v0", "--agent", "random", "--steps", 4)
+    assert code == 0 and sum(row["steps"] for row in result["episodes"]) == 4
 
 
 def test_keys():

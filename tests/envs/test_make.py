@@ -8,7 +8,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from embodied_mem.envs.autoreset import AssignedEpisodes, mode_of
 from embodied_mem.envs.base import BatchedEnv
-from embodied_mem.envs.make import find_spec, make_vec, portable_id
+from embodied_mem.envs.make import check_options, find_spec, make_vec, portable_id
 from embodied_mem.errors import UsageError
 
 
@@ -78,6 +78,35 @@ def test_async_copies_play_the_same_episodes_as_sync_ones():
 def test_bad_calls_give_one_clear_error(call, expected):
     with pytest.raises(UsageError, match=expected):
         make_vec(**call)
+
+
+@pytest.mark.parametrize("name", ["env_id", "num_envs", "autoreset_mode"])
+def test_options_that_the_caller_of_make_vec_sets_are_refused(name):
+    with pytest.raises(UsageError, match=f"'{name}' is no option of the environment TMaze-v0"):
+        check_options("TMaze-v0", {"length": 5, name: 4})
+    check_options("TMaze-v0", {"length": 5})
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ModuleNotFoundError("No module named 'imageio.v3'", name="imageio.v3"), "the package 'imageio', which is"),
+        (ImportError("cannot import name 'x'"), "cannot make envs_tests/Broken-v0: cannot import name 'x'"),
+        (ValueError("no such map"), "no such map"),
+        (AssertionError(), "AssertionError"),
+    ],
+)
+@pytest.mark.parametrize("vectorization", ["auto", "async", "native"])
+def test_what_a_foreign_constructor_raises_is_one_clear_error(error, expected, vectorization):
+    def broken(**kwargs):
+        raise error
+
+    gymnasium.register("envs_tests/Broken-v0", entry_point=broken, vector_entry_point=broken)
+    try:
+        with pytest.raises(UsageError, match=expected):
+            make_vec("envs_tests/Broken-v0", 2, vectorization=vectorization)
+    finally:
+        del gymnasium.registry["envs_tests/Broken-v0"]
 
 
 def test_find_spec_names_the_built_in_ids():

@@ -1,6 +1,7 @@
 """Evaluation: episodes are assigned, records survive a kill, shards merge, and bad input is refused before play."""
 
 import json
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -123,6 +124,13 @@ def test_an_agent_by_module_and_attribute(fake, tmp_path, monkeypatch):
     assert evaluate("my_agent_module:act", fake.suite())["metrics"]["return"]["mean"] == pytest.approx(1.0, abs=0.1)
 
 
+def test_a_registered_name_wins_over_a_folder_of_that_name(fake, tmp_path, monkeypatch):
+    (tmp_path / "random").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert evaluate("random", fake.suite())["config"]["agents"] == [{"label": "random", "agent": "random"}]
+    refuse("which holds none", "./random", fake.suite())
+
+
 def test_metrics_that_are_undefined_are_left_out_of_the_mean(fake):
     class Silent(fake.Env):
         def _final_info(self):
@@ -167,6 +175,8 @@ def test_bad_input_is_refused_before_anything_is_written(fake, tmp_path):
     refuse("has no split 'x'", "random", suite, split="x")
     refuse("unknown control 'wipe'", "random", suite, controls=["wipe:3"])
     refuse("has no option 'lenght'", "random", suite, env_options={"lenght": 3})
+    for name in ("num_envs", "autoreset_mode", "env_id"):
+        refuse(f"'{name}' is no option of the environment", "random", suite, env_options={name: 4})
     refuse("different seeds", "random", suite, seeds=(0, 0))
     refuse("episodes >= 1", "random", suite, episodes=0)
     refuse("expected a shard i/n", "random", suite, shard="3/3", out=tmp_path)
@@ -189,6 +199,59 @@ def test_a_folder_is_neither_overwritten_nor_mixed(fake, tmp_path):
     refuse("not valid JSON", fake.Rememberer(), fake.suite(), out=tmp_path, resume=True)
     (tmp_path / "episodes.jsonl").write_text('{"task": 1}\n')
     refuse("lacks 'condition'", fake.Rememberer(), fake.suite(), out=tmp_path, resume=True)
+    (tmp_path / "episodes.jsonl").write_text("3\n")
+    refuse("line 1: expected a JSON object, got int", fake.Rememberer(), fake.suite(), out=tmp_path, resume=True)
+
+
+def test_shards_of_different_evaluations_do_not_merge(fake, tmp_path):
+    suite, folder, first = fake.suite(), tmp_path / "out", {"shard": "0/2", "num_envs": 2}
+    evaluate(fake.Rememberer(), suite, out=folder, **first)
+    second = {"shard": "1/2", "num_envs": 2}
+    refuse("of-2 holds another.*episodes = 24, now 16", fake.Rememberer(), suite, out=folder, episodes=16, **second)
+    assert not (folder / "shard-1-of-2").exists()
+    evaluate(fake.Rememberer(), suite, out=tmp_path / "other", seeds=(3,), **second)
+
+    def copied(done, total, label):
+        """Another machine's shard arrives while this one is played."""
+        if not (folder / "shard-1-of-2").exists():
+            shutil.copytree(tmp_path / "other" / "shard-1-of-2", folder / "shard-1-of-2")
+
+    shutil.rmtree(folder / "shard-0-of-2")
+    arrival = {"out": folder, "progress": copied}
+    refuse(r"shard-1-of-2 holds another.*seeds\[0\] = 3, now 0", fake.Rememberer(), suite, **arrival, **first)
+    assert not (folder / "episodes.jsonl").exists()
+
+
+def test_shards_do_not_replace_another_evaluation(fake, tmp_path):
+    suite = fake.suite()
+    evaluate(fake.Rememberer(), suite, out=tmp_path)
+    before = (tmp_path / "episodes.jsonl").read_bytes()
+    refuse("holds an evaluation already", fake.Rememberer(), suite, out=tmp_path, shard="0/2")
+    refuse("24, now 16", fake.Rememberer(), suite, out=tmp_path, shard="0/2", episodes=16, resume=True)
+    (tmp_path / "config.json").unlink()
+    refuse("no config.json", fake.Rememberer(), suite, out=tmp_path, shard="0/2", resume=True)
+    assert (tmp_path / "episodes.jsonl").read_bytes() == before and not list(tmp_path.glob("shard-*"))
+
+
+def test_resume_starts_afresh_in_an_empty_folder_only(fake, tmp_path):
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "notes.txt").write_text("mine")
+    refuse("holds no config.json of an evaluation but 'notes.txt'", "random", fake.suite(), out=foreign, resume=True)
+    assert [item.name for item in foreign.iterdir()] == ["notes.txt"]
+    (tmp_path / "empty").mkdir()
+    for name in ("empty", "new"):
+        assert evaluate("random", fake.suite(), out=tmp_path / name, resume=True)["episodes"] == 24
+
+
+@pytest.mark.parametrize("options", [{}, {"resume": True}, {"shard": "0/2"}])
+def test_a_refused_start_leaves_no_folder_behind(fake, tmp_path, options):
+    refuse("expected an agent", "os:getcwd", fake.suite(), out=tmp_path / "deep" / "out", **options)
+    assert not any(tmp_path.iterdir())
+    (tmp_path / "mine").mkdir()
+    refuse("expected an agent", "os:getcwd", fake.suite(), out=tmp_path / "mine", **options)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]
+    evaluate("random", fake.suite(), out=tmp_path / "mine", **options)
 
 
 def test_the_result_is_one_json_object_in_the_agreed_shape(fake, tmp_path):

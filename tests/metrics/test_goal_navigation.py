@@ -73,6 +73,7 @@ def test_radius_itself_counts_only_when_not_strict():
 def test_environment_verdict_overrides_distance():
     assert line([4.0, 0.5], success=False)["sr"] == 0.0
     assert line([4.0, 2.5], success=True)["spl"] == 1.0
+    assert line([4.0, 2.5], success=True)["osr"] == line([4.0, 0.5], success=False)["osr"] == 1.0
 
 
 def test_start_at_the_goal():
@@ -103,10 +104,16 @@ distances = st.floats(0.0, 50.0, allow_nan=False)
 
 @settings(max_examples=200, deadline=None)
 @given(
-    start=distances, final=distances, best=distances, path=distances, radius=st.floats(0.1, 3.0), strict=st.booleans()
+    start=distances,
+    final=distances,
+    best=distances,
+    path=distances,
+    radius=st.floats(0.1, 3.0),
+    strict=st.booleans(),
+    success=st.none() | st.booleans(),
 )
-def test_inequalities(start, final, best, path, radius, strict):
-    episode = GoalEpisode(start, final, min(start, final, best), path, True, radius, strict)
+def test_inequalities(start, final, best, path, radius, strict, success):
+    episode = GoalEpisode(start, final, min(start, final, best), path, True, radius, strict, success)
     found = goal_nav_summary(episode)
     assert 0.0 <= found["spl"] <= found["sr"] <= found["osr"] <= 1.0
     assert 0.0 <= found["soft_spl"] <= found["progress_ratio"] <= 1.0

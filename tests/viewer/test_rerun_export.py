@@ -3,10 +3,13 @@
 import builtins
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from embodied_mem.errors import UsageError
+from embodied_mem.viewer import rerun_export
 from embodied_mem.viewer.rerun_export import write_recording
 
 
@@ -45,3 +48,24 @@ def test_without_rerun_the_remedy_is_named(run_folder, monkeypatch):
 def test_without_traces_there_is_nothing_to_record(run_folder):
     with pytest.raises(UsageError, match="no traced episode"):
         write_recording(run_folder / "train")
+
+
+def test_a_recording_that_fails_leaves_the_old_one(run_folder, tmp_path, monkeypatch):
+    class Recording:
+        def __init__(self, *arguments, **options):
+            pass
+
+        def save(self, path):
+            Path(path).write_text("half")
+
+    def fail(*arguments):
+        raise RuntimeError("broken trace")
+
+    monkeypatch.setattr(rerun_export, "_rerun", lambda: SimpleNamespace(RecordingStream=Recording))
+    monkeypatch.setattr(rerun_export, "_log_episode", fail)
+    target = tmp_path / "out" / "episodes.rrd"
+    target.parent.mkdir()
+    target.write_text("old")
+    with pytest.raises(RuntimeError):
+        write_recording(run_folder, target)
+    assert target.read_text() == "old" and list(target.parent.iterdir()) == [target]

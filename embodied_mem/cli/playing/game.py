@@ -12,7 +12,7 @@ from gymnasium import spaces
 from gymnasium.error import DependencyNotInstalled
 
 from embodied_mem.envs.base import BatchedEnv
-from embodied_mem.envs.make import find_spec, make_vec
+from embodied_mem.envs.make import check_options, find_spec, make_vec, renders_pictures
 from embodied_mem.errors import UsageError
 from embodied_mem.evaluation.rows import replace_rows
 from embodied_mem.evaluation.sources import Source, bundles, from_bundle, from_name
@@ -45,23 +45,34 @@ class Game:
     """One row of an environment.
 
     Args:
-        env_id: any Gymnasium id that renders rgb arrays.
+        env_id: any Gymnasium id; it must render rgb arrays to be shown.
         options: keywords of the environment.
         agent: name of a registered agent, or None.
         checkpoint: folder of a trained agent, or None.
         seed: seed of the episodes and of the agent's draws.
+        shown: whether `frame` will be asked for.
 
     Raises:
         UsageError: the environment cannot be made or shows no pictures, or the agent does not fit it.
     """
 
     def __init__(
-        self, env_id: str, options: Mapping[str, Any], agent: str | None, checkpoint: Path | None, seed: int
+        self,
+        env_id: str,
+        options: Mapping[str, Any],
+        agent: str | None,
+        checkpoint: Path | None,
+        seed: int,
+        shown: bool = True,
     ) -> None:
         source = self._source(agent, checkpoint)
         self.env_id = find_spec(env_id).id
-        keywords = {**self._keywords(source), **options}
-        self.env = make_vec(env_id, 1, autoreset_mode="DISABLED", render_mode="rgb_array", **keywords)
+        if shown and not renders_pictures(env_id):
+            raise UsageError(f"{self.env_id} renders no pictures, so it can be neither shown nor recorded")
+        check_options(self.env_id, options)
+        keywords = {**self._keywords(source, shown), **options}
+        drawn: dict[str, Any] = {"render_mode": "rgb_array"} if shown else {}
+        self.env = make_vec(env_id, 1, autoreset_mode="DISABLED", **{**drawn, **keywords})
         self.space = self.env.single_action_space
         self.agent = None if source is None else source.make(Task(self.env_id, "probe", kwargs=keywords), self.env)
         self.seed = seed
@@ -77,10 +88,10 @@ class Game:
             return from_bundle(bundles(checkpoint)[0], "cpu")
         return None if agent is None else from_name(agent)
 
-    def _keywords(self, source: Source | None) -> dict[str, Any]:
+    def _keywords(self, source: Source | None, shown: bool) -> dict[str, Any]:
         """Return the keywords that the agent's observations need, and those that make the pictures large."""
         trained = dict(source.about.get("env_config") or {}) if source is not None else {}
-        if not self.env_id.removeprefix("embodied_mem/").startswith("House-"):
+        if not shown or not self.env_id.removeprefix("embodied_mem/").startswith("House-"):
             return trained
         looks = any(name in PICTURES for name in trained.get("sensors", ()))
         return trained if looks else {**trained, "width": VIEW, "height": VIEW}

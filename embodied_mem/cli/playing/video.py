@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embodied_mem.errors import UsageError
+from embodied_mem.files import absent_folders, check_target, remove_empty
 
 if TYPE_CHECKING:
     import cv2
@@ -30,14 +31,11 @@ class Video:
         self.fps = fps
         self.frames = 0
         self._part = path.with_name(f".{path.stem}.{os.getpid()}.mp4")
+        self._made: list[Path] = []
         self._writer: cv2.VideoWriter | None = None
 
     def __enter__(self) -> Video:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._part.touch()
-        except OSError as error:
-            raise UsageError(f"cannot write {self.path}: {error.strerror}") from error
+        check_target(self.path)
         return self
 
     def add(self, image: np.ndarray) -> None:
@@ -49,6 +47,8 @@ class Video:
         import cv2
 
         if self._writer is None:
+            self._made = absent_folders(self.path.parent)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             size = (image.shape[1], image.shape[0])
             self._writer = cv2.VideoWriter(str(self._part), cv2.VideoWriter.fourcc(*"mp4v"), self.fps, size)
             if not self._writer.isOpened():
@@ -65,3 +65,4 @@ class Video:
             os.replace(self._part, self.path)
         else:
             self._part.unlink(missing_ok=True)
+            remove_empty(self._made)
