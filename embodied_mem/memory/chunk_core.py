@@ -11,8 +11,11 @@ Inside a chunk the decay between two tokens is ``exp`` of a *masked* difference 
 reset costs a segment comparison and is exact: nothing is encoded as a large negative gate. The delta rule becomes one
 unit lower triangular solve per chunk (WY form), and only the chunk-to-chunk carry is sequential.
 
-Limits: scalar decay per head; the per-channel decay of GLA needs sub-blocks and is not here. All products run in the
-dtype of the inputs, so callers keep them in float32 (triangular solves in bfloat16 are inaccurate).
+With a decay per key channel (GLA) the products of queries and keys are weighted channel by channel, (C, C, K) exact
+differences per chunk, so its chunks are at most 16 tokens; the factored form exp(G_t) exp(-G_s) overflows.
+
+Limits: no delta rule with a decay per channel. All products run in the dtype of the inputs, so callers keep them in
+float32 (triangular solves in bfloat16 are inaccurate).
 """
 
 from __future__ import annotations
@@ -24,6 +27,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 __all__ = ["reset_linear_attention", "reset_linear_attention_step"]
+
+# Tokens per chunk with a decay per channel, where a chunk holds (C, C, K) exponents.
+_CHANNEL_CHUNK = 16
 
 
 def reset_linear_attention(
@@ -43,7 +49,7 @@ def reset_linear_attention(
     Args:
         q, k: (B, T, H, K) queries and keys; with ``beta`` the keys must satisfy ``beta |k|^2 <= 2``.
         v: (B, T, H, V) values.
-        log_decay: (B, T, H), <= 0, any size: it is not applied where ``reset``.
+        log_decay: (B, T, H), or (B, T, H, K) without ``beta``; <= 0, any size: it is not applied where ``reset``.
         beta: (B, T, H) write strength of the delta rule, or None.
         reset: (B, T) bool, True where token t opens an episode.
         S0: (B, H, K, V) carried state.
@@ -58,10 +64,15 @@ def reset_linear_attention(
     """
     _check(q, k, v, log_decay, beta, reset, S0)
     steps = q.shape[1]
-    chunk = min(chunk, steps)
+    channels = log_decay.dim() == 4
+    chunk = min(chunk, steps, _CHANNEL_CHUNK) if channels else min(chunk, steps)
     q, k, v = (_chunked(x, chunk) for x in (q, k, v))
-    log_decay = _chunked(log_decay.unsqueeze(-1), chunk).squeeze(-1)
     segment, reset = _segments(reset, chunk)
+    if channels:
+        log_decay = _chunked(log_decay, chunk)
+        inner, enter, begin, leave = _channel_decays(q, k, log_decay, reset, segment, S_init is not None)
+        return _scan(q, k, v, None, None, inner, enter, begin, leave, S0, S_init, steps)
+    log_decay = _chunked(log_decay.unsqueeze(-1), chunk).squeeze(-1)
     D, enter, begin, leave = _decays(log_decay, reset, segment, S_init is not None)
     inner = (q @ k.transpose(-1, -2)) * D
     if beta is None:
@@ -88,14 +99,14 @@ def reset_linear_attention_step(
 
     Args:
         q, k: (B, H, K). v: (B, H, V). beta: (B, H) or None. S: (B, H, K, V).
-        log_decay: (B, H), 0 in the rows that reset.
+        log_decay: (B, H), or (B, H, K) without ``beta``; 0 in the rows that reset.
         donate: write the new state into ``S``, which must be contiguous and need no gradient.
 
     Returns:
         o (B, H, V) and the new state (B, H, K, V).
     """
     n, H, K, V = S.shape
-    decay = log_decay.exp().view(n * H, 1, 1)
+    decay = log_decay.exp().reshape(n * H, -1, 1)
     S, q, k, v = S.view(n * H, K, V), q.reshape(n * H, 1, K), k.reshape(n * H, 1, K), v.reshape(n * H, 1, V)
     if beta is not None:
         v = torch.addcmul(v, torch.bmm(k, S), decay, value=-1) * beta.reshape(n * H, 1, 1)
@@ -129,7 +140,7 @@ def _check(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: Tensor | No
         )
     B, T, H, K = q.shape
     for name, found, want in (
-        ("log_decay", log_decay.shape, (B, T, H)),
+        ("log_decay", log_decay.shape, (B, T, H, K) if log_decay.dim() == 4 and beta is None else (B, T, H)),
         ("beta", (B, T, H) if beta is None else beta.shape, (B, T, H)),
         ("reset", reset.shape, (B, T)),
         ("S0", S0.shape, (B, H, K, v.shape[-1])),
@@ -176,6 +187,26 @@ def _decays(
     return D, enter, begin, leave
 
 
+def _channel_decays(
+    q: Tensor, k: Tensor, log_decay: Tensor, reset: Tensor, segment: Tensor, with_init: bool
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    """As `_decays` with a decay per channel, but the first is the decayed products of queries and keys (N, B, H, C, C).
+
+    The others are (N, B, H, C, K).
+    """
+    dtype, chunk = log_decay.dtype, log_decay.shape[-2]
+    causal = torch.ones(chunk, chunk, dtype=torch.bool, device=log_decay.device).tril()
+    visible = (segment.unsqueeze(-1) == segment.unsqueeze(-2)) & causal
+    G = visible.to(torch.float64) @ log_decay.masked_fill(reset.unsqueeze(-1), 0).to(torch.float64)
+    weight = _masked_exp(G.unsqueeze(-2) - G.unsqueeze(-3), visible.unsqueeze(-1), dtype)
+    inner = (q.unsqueeze(-2) * weight * k.unsqueeze(-3)).sum(-1)
+    segment = segment.unsqueeze(-1)
+    enter = _masked_exp(G, segment == 0, dtype)
+    leave = _masked_exp(G[..., -1:, :] - G, segment == segment[..., -1:, :], dtype)
+    begin = _masked_exp(G, segment > 0, dtype) if with_init else None
+    return inner, enter, begin, leave
+
+
 def _masked_exp(exponent: Tensor, keep: Tensor, dtype: torch.dtype) -> Tensor:
     """``exp`` where ``keep``, else 0; masked before ``exp`` so that a discarded exponent cannot become inf * 0."""
     return exponent.to(dtype).masked_fill(~keep, -torch.inf).exp()
@@ -200,8 +231,8 @@ def _scan(
         U = U - W_init @ S_init
     # unbind, not indexing: the backward of an index fills a whole zero tensor per chunk
     writers = (k * leave).transpose(-1, -2).unbind()
-    keep = enter[..., -1:, :].unbind()
-    starts = None if begin is None else begin[..., -1:, :].unbind()
+    keep = enter[..., -1, :].unsqueeze(-1).unbind()
+    starts = None if begin is None else begin[..., -1, :].unsqueeze(-1).unbind()
     U_n, W_n = U.unbind(), None if W is None else W.unbind()
     S, states, updates = S0, [], []
     for n in range(len(keep)):

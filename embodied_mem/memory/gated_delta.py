@@ -24,15 +24,12 @@ from torch.nn import functional as F
 from embodied_mem.errors import UsageError
 from embodied_mem.memory.chunk_core import reset_linear_attention, reset_linear_attention_step
 from embodied_mem.memory.contract import MemoryConfig, MemoryInput, MemoryModule, State, StateSpec
+from embodied_mem.memory.fast_weights import KEY_FLOOR, READ_FLOOR, near_identity, softplus_inverse, uniform, unit
 from embodied_mem.memory.rows import opened_rows, replace_rows
 from embodied_mem.memory.short_conv import short_conv, short_conv_step
 from embodied_mem.registry import register
 
 __all__ = ["GatedDelta", "GatedDeltaConfig"]
-
-# Floors of a norm: below it a vector is scaled by a constant instead of to unit length.
-_KEY_FLOOR = 1e-3
-_READ_FLOOR = 1e-2
 
 
 @dataclass(frozen=True)
@@ -96,9 +93,9 @@ class GatedDelta(MemoryModule):
         H, K, V = config.heads, config.key_dim, config.value_dim
         self.sizes = [H * (2 * K + V), H * V, 2 * H]
         # (in, out), not nn.Linear's (out, in): half the time of a product with few rows
-        self.project = nn.Parameter(_uniform(config.in_dim, sum(self.sizes)))
+        self.project = nn.Parameter(uniform(config.in_dim, sum(self.sizes)))
         self.bias = nn.Parameter(torch.cat([torch.zeros(sum(self.sizes) - H), _dt_bias(config)]))
-        self.conv = nn.Parameter(_near_identity(config.conv, self.sizes[0])) if config.conv > 1 else None
+        self.conv = nn.Parameter(near_identity(config.conv, self.sizes[0])) if config.conv > 1 else None
         if config.tied_keys:
             _tie_keys(self.project, config)
             if self.conv is not None:
@@ -108,9 +105,9 @@ class GatedDelta(MemoryModule):
         self.sign: Tensor
         self.register_buffer("sign", torch.where(persistent, 0.0, -1.0), persistent=False)
         self.S_init = nn.Parameter(torch.zeros(H, K, V)) if config.learned_init else None
-        self.out = nn.Parameter(_uniform(H * V, config.out_dim))
+        self.out = nn.Parameter(uniform(H * V, config.out_dim))
         same = config.in_dim == config.out_dim
-        self.skip = None if same else nn.Parameter(_uniform(config.in_dim, config.out_dim))
+        self.skip = None if same else nn.Parameter(uniform(config.in_dim, config.out_dim))
 
     def state_spec(self) -> dict[str, StateSpec]:
         """Fast weights ``S`` (H, K, V) and what the convolution carries, ``conv`` (taps - 1, H (2K + V))."""
@@ -179,7 +176,7 @@ class GatedDelta(MemoryModule):
         H, K, V = self.config.heads, self.config.key_dim, self.config.value_dim
         lead = pre.shape[:-1]
         qk, v = F.silu(pre).view(*lead, H, 2 * K + V).split_with_sizes((2 * K, V), -1)
-        q, k = _unit(qk.view(*lead, H, 2, K), _KEY_FLOOR).unbind(-2)
+        q, k = unit(qk.view(*lead, H, 2, K), KEY_FLOOR).unbind(-2)
         write, forget = gates.split_with_sizes((H, H), -1)
         beta = write.sigmoid()
         if self.config.neg_eigval:
@@ -188,23 +185,13 @@ class GatedDelta(MemoryModule):
 
     def _read_out(self, x: Tensor, o: Tensor, gate: Tensor) -> Tensor:
         """x (..., in_dim), o (..., H, V), gate (..., H V) -> (..., out_dim)."""
-        read = _unit(o, _READ_FLOOR).flatten(-2) * F.silu(gate)
+        read = unit(o, READ_FLOOR).flatten(-2) * F.silu(gate)
         base = x if self.skip is None else x @ self.skip
         # alpha turns unit length into unit mean square
         y = torch.addmm(
             base.reshape(-1, self.out_dim), read.reshape(-1, read.shape[-1]), self.out, alpha=o.shape[-1] ** 0.5
         )
         return y.view(*x.shape[:-1], self.out_dim)
-
-
-def _unit(x: Tensor, floor: float) -> Tensor:
-    """Vectors (..., d) scaled to length 1, or by ``1 / floor`` where they are shorter than ``floor``."""
-    return x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(floor)
-
-
-def _uniform(fan_in: int, fan_out: int) -> Tensor:
-    """(fan_in, fan_out), as `torch.nn.Linear` starts."""
-    return (torch.rand(fan_in, fan_out) * 2 - 1) / fan_in**0.5
 
 
 @torch.no_grad()
@@ -215,16 +202,9 @@ def _tie_keys(weight: Tensor, config: GatedDeltaConfig) -> None:
         weight[..., first + K : first + 2 * K] = weight[..., first : first + K]
 
 
-def _near_identity(taps: int, channels: int) -> Tensor:
-    """Present tap 1, earlier taps uniform in [-1/2, 1/2]: the content passes, and the recent past is mixed in."""
-    weight = torch.rand(taps, channels) - 0.5
-    weight[0] = 1.0
-    return weight
-
-
 def _dt_bias(config: GatedDeltaConfig) -> Tensor:
     """Bias of the gate (H,): ``softplus(dt_bias) = ln 2 / half-life``; persistent heads come first and ignore it."""
     n = config.heads - config.persistent_heads
     half_life = torch.logspace(math.log10(config.shortest_half_life), math.log10(config.longest_half_life), max(n, 1))
     dt = math.log(2) / torch.cat([half_life.new_ones(config.persistent_heads), half_life[:n]])
-    return dt + torch.log(-torch.expm1(-dt))
+    return softplus_inverse(dt)
