@@ -142,7 +142,6 @@ def _expand(values: Mapping[str, Any]) -> dict[str, Any]:
             expanded[f"train.{key}"] = value
         else:
             known = [*TRAIN_KEYS, *GROUPS]
-            raise UsageError(
-                f"unknown key {key!r}{nearest_key(TrainConfig, head) or nearest(head, known)}; valid keys: {', '.join(sorted(known))}"
-            )
+            close = nearest_key(TrainConfig, head) or nearest(head, known)
+            raise UsageError(f"unknown key {key!r}{close}; valid keys: {', '.join(sorted(known))}")
     return expanded
