@@ -61,7 +61,7 @@ class HopfieldConfig(MemoryConfig):
     "hopfield",
     family="slots",
     source="Ramsauer et al. 2020, arXiv 2008.02217; softmax_1: Hu et al. 2024, arXiv 2404.03828",
-    variants=({"slots": 5, "heads": 2, "key_dim": 4, "value_dim": 3, "iterations": 3, "outlier_efficient": False},),
+    variants=({"slots": 7, "heads": 2, "key_dim": 4, "value_dim": 3, "iterations": 3, "outlier_efficient": False},),
 )
 class Hopfield(WindowMemory):
     """Ring of patterns and what belongs to them."""

@@ -56,7 +56,7 @@ class MemN2NConfig(MemoryConfig):
     "mem_n2n",
     family="slots",
     source="Sukhbaatar et al. 2015, arXiv 1503.08895",
-    variants=({"slots": 5, "width": 7, "hops": 2, "tying": "layerwise"},),
+    variants=({"slots": 7, "width": 7, "hops": 2, "tying": "layerwise"},),
 )
 class MemN2N(WindowMemory):
     """Ring of inputs, read in hops."""

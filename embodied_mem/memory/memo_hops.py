@@ -73,7 +73,7 @@ class MemoHopsConfig(MemoryConfig):
     "memo_hops",
     family="slots",
     source="Banino et al. 2020, arXiv 2001.10913; PonderNet: Banino et al. 2021, arXiv 2107.05407",
-    variants=({"slots": 5, "items": 3, "item_dim": 4, "width": 6, "hops": 4},),
+    variants=({"slots": 7, "items": 3, "item_dim": 4, "width": 6, "hops": 4},),
 )
 class MemoHops(WindowMemory):
     """Ring of entries of items, read in hops that halt."""
