@@ -159,7 +159,9 @@ class MemoHops(WindowMemory):
         index = window.place.view(n, 1, 1, Q, N).expand(n, H, I, Q, N)
         visible = window.visible.view(n, 1, Q, 1, N)
         q = self.norm(self.query(x))
-        queries, maps, halts = [], [], []
+        queries: list[Tensor] = []
+        maps: list[Tensor] = []
+        halts: list[Tensor] = []
         for hop in range(c.hops):
             # the query in the space of the items: (n, H, Q, d)
             asked = q.view(n, Q, H, -1).transpose(1, 2) @ self.key * (c.width // H) ** -0.5
