@@ -10,7 +10,7 @@ export EMBODIED_MEM_DATA
 .PHONY: help demo test test-full lint types docs wheel clean
 help:
 	@echo "make demo       train a memory agent, evaluate it with controls, write an HTML report"
-	@echo "make test       the test suite (5 to 15 minutes on two cores)"
+	@echo "make test       the test suite (7 to 15 minutes on two cores)"
 	@echo "make test-full  the long forms as well"
 	@echo "make lint types docs wheel"
 
