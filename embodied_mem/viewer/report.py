@@ -105,7 +105,7 @@ def _facts(found: Found) -> list[tuple[str, str]]:
     return [
         ("environment", ", ".join(dict.fromkeys(_short(run.env) for run in training if run.env))),
         ("memory", ", ".join(dict.fromkeys(run.memory for run in training if run.memory))),
-        ("training", f"{short(sum(step or 0 for step in steps))} steps, {_count(len(steps), 'seed')}" if steps else ""),
+        ("training", f"{short(sum(step or 0 for step in steps))} steps, {_count(len(steps), 'run')}" if steps else ""),
         ("suite", ", ".join(suites)),
         ("evaluated", f"{_count(played, 'episode')}{conditions}" if played else ""),
         ("machine", f"{hardware}{cores}"),
