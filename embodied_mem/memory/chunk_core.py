@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 __all__ = ["reset_linear_attention", "reset_linear_attention_step"]
@@ -130,7 +131,25 @@ class UnitLowerInverse(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         """Return ``-Y^T grad Y^T`` for the inverse Y."""
         transposed = ctx.saved_tensors[0].transpose(-1, -2)
-        return -(transposed @ grad @ transposed)
+        return (transposed @ grad @ transposed).neg_()
+
+
+class PairDecay(torch.autograd.Function):
+    """``exp(G_t - G_s)`` where ``visible``, else 0, (..., C, C); the gradient is row sums minus column sums."""
+
+    @staticmethod
+    def forward(ctx: Any, G: Tensor, visible: Tensor, dtype: torch.dtype) -> Tensor:
+        """G (..., C) float64, visible (..., C, C) -> decays in ``dtype``."""
+        D = _masked_exp(G.unsqueeze(-1) - G.unsqueeze(-2), visible, dtype)
+        ctx.save_for_backward(D)
+        return D
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """Return the gradient of G, float64."""
+        pull = grad * ctx.saved_tensors[0]
+        return pull.sum(-1).sub_(pull.sum(-2)).to(torch.float64), None, None
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: Tensor | None, reset: Tensor, S0: Tensor) -> None:
@@ -180,7 +199,7 @@ def _decays(
     # strong gate anywhere in the episode must not cancel the small differences after it.
     gates = log_decay.masked_fill(reset, 0).to(torch.float64)
     G = gates @ visible.squeeze(2).to(torch.float64).transpose(-1, -2)
-    D = _masked_exp(G.unsqueeze(-1) - G.unsqueeze(-2), visible, dtype)
+    D = PairDecay.apply(G, visible, dtype)
     enter = _masked_exp(G, segment == 0, dtype).unsqueeze(-1)
     leave = _masked_exp(G[..., -1:] - G, segment == segment[..., -1:], dtype).unsqueeze(-1)
     begin = _masked_exp(G, segment > 0, dtype).unsqueeze(-1) if with_init else None
