@@ -45,9 +45,9 @@ class TrainConfig:
     lr: float = 1e-3
     """Adam's learning rate."""
     lr_final: float | None = None
-    """Learning rate that is reached, linearly, after ``lr_steps`` env steps; null keeps ``lr``."""
-    lr_steps: int = 0
-    """Env steps over which the learning rate falls to ``lr_final``."""
+    """Learning rate that is reached, linearly, after ``anneal_steps`` env steps; null keeps ``lr``."""
+    anneal_steps: int = 0
+    """Env steps over which ``lr`` goes to ``lr_final`` and ``entropy`` to ``entropy_final``."""
     gamma: float = 0.99
     """Discount."""
     gae_lambda: float = 0.95
@@ -60,6 +60,8 @@ class TrainConfig:
     """Weight of the value loss."""
     entropy: float = 0.01
     """Weight of the entropy bonus."""
+    entropy_final: float | None = None
+    """Weight that is reached, linearly, after ``anneal_steps`` env steps; null keeps ``entropy``."""
     grad_clip: float | None = 0.5
     """Global gradient-norm limit; null for none."""
     device: str = "auto"
@@ -101,9 +103,15 @@ class TrainConfig:
     @property
     def lr_schedule(self) -> float | list[list[float]]:
         """The learning rate as RLlib takes it: a number, or [env step, rate] pairs with straight lines between."""
-        if self.lr_final is None:
-            return self.lr
-        return [[0, self.lr], [self.lr_steps, self.lr_final]]
+        return self._annealed(self.lr, self.lr_final)
+
+    @property
+    def entropy_schedule(self) -> float | list[list[float]]:
+        """The weight of the entropy bonus as RLlib takes it."""
+        return self._annealed(self.entropy, self.entropy_final)
+
+    def _annealed(self, first: float, last: float | None) -> float | list[list[float]]:
+        return first if last is None else [[0, first], [self.anneal_steps, last]]
 
     @property
     def row_length(self) -> int:
@@ -115,7 +123,7 @@ class TrainConfig:
 
 RANGES: dict[str, tuple[float, float]] = {
     **{name: (0, math.inf) for name in ("num_env_runners", "num_learners", "row", "torch_threads", "burn_in")},
-    **{name: (0, math.inf) for name in ("value_coef", "entropy", "runner_gpus", "seed")},
+    **{name: (0, math.inf) for name in ("value_coef", "entropy", "entropy_final", "runner_gpus", "seed")},
     **{name: (1, math.inf) for name in ("replay_capacity", "epsilon_steps", "target_update_steps")},
     "broadcast_interval": (1, math.inf),
     "gamma": (0, 1),
@@ -154,9 +162,11 @@ def check(config: TrainConfig) -> None:
         value = getattr(config, name)
         if value is not None and not 0 < value < math.inf:
             raise UsageError(f"expected {name} > 0, got {value}")
-    if (config.lr_final is None) != (config.lr_steps == 0) or config.lr_steps < 0:
+    finals = [name for name in ("lr_final", "entropy_final") if getattr(config, name) is not None]
+    if bool(finals) != (config.anneal_steps > 0) or config.anneal_steps < 0:
         raise UsageError(
-            f"expected lr_final together with lr_steps > 0, or neither, got {config.lr_final} and {config.lr_steps}"
+            "expected anneal_steps > 0 together with lr_final or entropy_final, or none of them, "
+            f"got anneal_steps={config.anneal_steps} and {' and '.join(finals) or 'no final value'}"
         )
     per_learner = config.batch // max(1, config.num_learners)
     if config.algorithm == "ppo" and config.minibatch > per_learner:

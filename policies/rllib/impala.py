@@ -35,7 +35,7 @@ def async_settings(config: TrainConfig) -> dict[str, Any]:
         "num_epochs": config.epochs,
         "minibatch_size": None,
         "vf_loss_coeff": config.value_coef,
-        "entropy_coeff": config.entropy,
+        "entropy_coeff": config.entropy_schedule,
         "broadcast_interval": config.broadcast_interval,
     }
 

@@ -43,7 +43,7 @@ def build(config: TrainConfig) -> PPOConfig:
         clip_param=config.clip,
         vf_clip_param=config.value_clip,
         vf_loss_coeff=config.value_coef,
-        entropy_coeff=config.entropy,
+        entropy_coeff=config.entropy_schedule,
         use_kl_loss=False,
         kl_coeff=0.0,
         num_epochs=config.epochs,

@@ -43,13 +43,15 @@ class TestLocal:
         assert all((w1[key] == w2[key]).all() for key in w1)
         assert np.isfinite(first).all()
 
-    def test_the_learning_rate_falls_to_its_last_value(self):
-        algo = algorithm(lr=1e-2, lr_final=1e-3, lr_steps=400)
+    def test_learning_rate_and_entropy_weight_fall_to_their_last_values(self):
+        algo = algorithm(lr=1e-2, lr_final=1e-3, entropy=0.02, entropy_final=0.0, anneal_steps=400)
         for _ in range(3):
             result = algo.train()
             steps = result["env_runners"]["num_env_steps_sampled_lifetime"]
             rate = float(result["learners"][DEFAULT_MODULE_ID]["default_optimizer_learning_rate"])
             assert rate == pytest.approx(1e-2 - 9e-3 * min(1.0, steps / 400), rel=1e-5)
+            weight = float(result["learners"][DEFAULT_MODULE_ID]["curr_entropy_coeff"])
+            assert weight == pytest.approx(0.02 - 0.02 * min(1.0, steps / 400), abs=1e-6)
         assert steps > 400
         algo.stop()
 
@@ -156,7 +158,9 @@ def assert_equal(a, b):
         ({"runner": "stock", "row": 7}, "fragment \\+ 1"),
         ({"algorithm": "sac"}, "unknown algorithm"),
         ({"device": "tpu"}, "auto, cpu, cuda"),
-        ({"lr_final": 1e-4}, "lr_steps > 0"),
+        ({"lr_final": 1e-4}, "anneal_steps > 0"),
+        ({"entropy_final": 0.0}, "anneal_steps > 0"),
+        ({"anneal_steps": 100}, "no final value"),
         ({"lr": -1.0}, "lr > 0, got -1.0"),
         ({"lr": float("nan")}, "lr > 0"),
         ({"gamma": 5.0}, "gamma in \\[0, 1\\]"),

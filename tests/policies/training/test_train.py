@@ -109,7 +109,7 @@ def assert_same(a, b, where=""):
 
 def test_resume_restores_weights_optimiser_generators_and_counters(tiny, tmp_path, rows, without_times):
     config = load_preset(tiny).config
-    decaying = dataclasses.replace(config.train, lr_final=config.train.lr / 10, lr_steps=10_000_000)
+    decaying = dataclasses.replace(config.train, lr_final=config.train.lr / 10, anneal_steps=10_000_000)
     config = dataclasses.replace(config, train=decaying)
     run = SeedRun(config, "tiny", 1, tmp_path / "x")
     try:
