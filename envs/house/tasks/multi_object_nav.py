@@ -140,7 +140,8 @@ class BatchedMultiObjectNav(NavigationEnv):
         rows = np.flatnonzero(active)
         distance = self.goals.update(rows)
         distance = np.where(active & np.isfinite(distance), distance, self._last_distance)
-        reward = np.where(active, level.shaping * (self._last_distance - distance) - level.step_cost, 0.0) + right
+        reward = np.where(active, level.shaping * (self._last_distance - distance) - level.step_cost, 0.0)
+        reward += right - level.wrong_cost * (called & ~right)
         self._last_distance = distance
         self.found += right
         self._path_at_last = np.where(right, self.path, self._path_at_last)

@@ -1,8 +1,9 @@
 """The common part of the navigation tasks: houses with targets, where an episode starts, what the agent is told.
 
 A goal is a class; any box of the class counts. The agent says Done when it stands within 1.0 m (floor distance to the
-footprint) of such a box and sees it. Reward: 1 per goal found, ``step_cost`` off per step, and ``shaping`` per metre
-that the geodesic distance to the goal shrinks; the distance itself is never observed.
+footprint) of such a box and sees it. Reward: 1 per goal found, ``wrong_cost`` off for a wrong call, ``step_cost`` off
+per step, and ``shaping`` per metre that the geodesic distance to the goal shrinks; the distance itself is never
+observed.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ class NavigationLevel:
     """Taken off the reward at every step."""
     shaping: float = 0.2
     """Reward per metre gained towards the goal."""
+    wrong_cost: float = 0.0
+    """Taken off the reward for saying Done at the wrong place."""
 
 
 class NavigationEnv(HouseEnv):

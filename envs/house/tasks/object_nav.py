@@ -75,7 +75,8 @@ class BatchedObjectNav(NavigationEnv):
         distance = self.goals.update(rows)
         # A pose beside the grid has no distance; the last one stands.
         distance = np.where(active & np.isfinite(distance), distance, self._last_distance)
-        reward = np.where(active, level.shaping * (self._last_distance - distance) - level.step_cost, 0.0) + right
+        reward = np.where(active, level.shaping * (self._last_distance - distance) - level.step_cost, 0.0)
+        reward += right - level.wrong_cost * (terminated & ~right)
         self._last_distance = distance
         self._least_distance = np.minimum(self._least_distance, distance)
         truncated = active & (self.steps >= level.max_steps) & ~terminated

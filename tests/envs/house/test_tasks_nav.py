@@ -100,6 +100,15 @@ def test_turned_away_from_the_target_done_fails():
     assert all(row["final_distance"] <= 1.15 for row in facts)
 
 
+@pytest.mark.parametrize("batched", [BatchedObjectNav, BatchedMultiObjectNav])
+def test_a_wrong_call_costs_what_the_level_says(batched):
+    env = make(batched, 16, level=0, wrong_cost=0.7)
+    facts, rewards = play(env, lambda: np.full(16, env.actions.index("Done")))
+    wrong = np.array([row["stopped"] and not row["found"] if "found" in row else not row["success"] for row in facts])
+    assert wrong.sum() >= 8
+    assert np.allclose(rewards[0, wrong], -0.01 - 0.7)
+
+
 def test_time_runs_out_without_success():
     env = make(BatchedObjectNav, 4, level=0, max_steps=20)
     facts, rewards = play(env, lambda: np.full(4, env.actions.index("RotateLeft")))
