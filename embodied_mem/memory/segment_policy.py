@@ -38,6 +38,7 @@ __all__ = ["Pass", "SegmentConfig", "SegmentMemory", "place_after"]
 
 _ROTARY_BASE = 10_000.0
 _RECENCY = 1.0
+_MLP_START = 0.1
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class SegmentConfig(MemoryConfig):
 
     segment: int = 16
     """Steps of a segment."""
-    width: int = 64
+    width: int = 32
     """Width D of the transformer."""
     heads: int = 2
     """Attention heads."""
@@ -428,6 +429,8 @@ class _Block(nn.Module):
         self.qkv, self.out = nn.Linear(D, 3 * D), nn.Linear(D, D)
         self.recency = nn.Parameter(torch.linspace(_RECENCY, 0, config.heads))
         self.mlp = nn.Sequential(nn.Linear(D, ratio * D), nn.GELU(), nn.Linear(ratio * D, D))
+        # a small MLP at first: with it at full size, large learning rates lose what attention has found
+        self.mlp[2].weight.detach().mul_(_MLP_START)
 
 
 def place_after(length: Tensor, tokens: int) -> Tensor:

@@ -24,7 +24,7 @@ def phi(memory, x):
     """One vector of features, number by number."""
     u = [max(v, 0.0) for v in [*x, *(-v for v in x)]]
     nu = memory.config.nu
-    features = [u[i] * u[(i + j) % len(u)] for j in range(1, nu + 1) for i in range(len(u))]
+    features = [u[i] * u[(i - j) % len(u)] for j in range(1, nu + 1) for i in range(len(u))]
     total = sum(features) + 1e-5 if memory.config.unit_keys else 1.0
     return [f / total for f in features]
 
