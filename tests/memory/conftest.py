@@ -146,3 +146,86 @@ class Tools:
 @pytest.fixture
 def tools() -> type[Tools]:
     return Tools
+
+
+class SegmentReference:
+    """Segment memories recomputed from nothing: no cache, all tokens of a segment in one pass under a full mask."""
+
+    @staticmethod
+    def frame(front: int, length: int, end: int) -> tuple[Tensor, Tensor]:
+        """Who sees whom in [front | segment | end], (Q, Q) bool, and the ages: (Q, Q) int64, 0 among the front.
+
+        The front sees itself, the segment the front and its past, the end everything.
+        """
+        Q = front + length + end
+        place = torch.arange(Q) - front
+        sees = place.unsqueeze(1) >= place
+        sees[:front, :front] = True
+        sees[front + length :] = True
+        age = (place.unsqueeze(1) - place).abs()
+        age[front:, :front] = (place[front:] + 1).unsqueeze(1)
+        age[:front] = 0
+        return sees, age
+
+    @staticmethod
+    def layers(
+        memory: Any, h: Tensor, place: Tensor, sees: Tensor, age: Tensor, before: Any = None, mixed: Any = None
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Inputs and outputs of every layer for tokens h (Q, D) at positions (Q,)."""
+        D, H = memory.config.width, memory.config.heads
+        d = D // H
+        turn = torch.polar(
+            torch.ones(len(place), d // 2, dtype=torch.float64),
+            place.double().unsqueeze(1) * memory.rates.double(),
+        )
+        inputs, outputs = [], []
+        for n, block in enumerate(memory.blocks):
+            h = h if before is None else before(n, h)
+            inputs.append(h)
+            q, k, v = block.qkv(block.norm_attention(h)).split(D, 1)
+            heads = []
+            for i in range(H):
+                part = slice(i * d, (i + 1) * d)
+                turned = [torch.complex(*vec[:, part].split(d // 2, 1)) * turn for vec in (q, k)]
+                logits = (turned[0] @ turned[1].conj().T).real / d**0.5 - block.recency[i] * age
+                heads.append(logits.masked_fill(~sees, -torch.inf).softmax(1) @ v[:, part])
+            local = block.out(torch.cat(heads, 1))
+            h = h + local if mixed is None else mixed(n, h, local)
+            h = h + block.mlp(block.norm_mlp(h))
+            outputs.append(h)
+        return inputs, outputs
+
+    @staticmethod
+    def run(memory: Any, x: Tensor, resets: Tensor, start: Any, look: Any) -> tuple[Tensor, Any]:
+        """Outputs (T, out_dim) of one row x (T, in_dim), and what is held at the end.
+
+        ``start()`` is what an episode begins with; ``look(held, segment (L, D))`` returns the last output and what
+        would be held if the segment ended here.
+        """
+        held, segment, outputs = start(), [], []
+        for t, token in enumerate(x):
+            if resets[t]:
+                held, segment = start(), []
+            segment.append(memory.embed(token))
+            h, new = look(held, torch.stack(segment))
+            outputs.append(memory.readout(memory.norm(h)))
+            if len(segment) == memory.config.segment:
+                held, segment = new, []
+        return torch.stack(outputs), held
+
+    @staticmethod
+    def check(memory: Any, start: Any, look: Any, T: int = 23, cut: tuple[int, ...] = (3, 17)) -> tuple[Any, State]:
+        """Compare outputs with `run` and return what is held by both."""
+        x = torch.randn(T, memory.in_dim, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+        resets = torch.zeros(T, dtype=torch.bool)
+        resets[list(cut)] = True
+        with torch.no_grad():
+            y, state = memory.sequence(x.unsqueeze(0), None, resets.unsqueeze(0))
+            want, held = SegmentReference.run(memory, x, resets, start, look)
+        assert torch.allclose(y[0], want, atol=1e-10)
+        return held, state
+
+
+@pytest.fixture
+def by_hand() -> type[SegmentReference]:
+    return SegmentReference
