@@ -70,7 +70,7 @@ class Sliding(NamedTuple):
 
     def blocks(self, size: int) -> Iterator[Block]:
         """Yield the queries ``size`` at a time."""
-        (n, T), device = self.segment.shape, self.segment.device
+        T, device = self.segment.shape[1], self.segment.device
         W = self.owner.shape[1] - T
         for start in range(0, T, size):
             stop = min(start + size, T)

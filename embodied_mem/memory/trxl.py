@@ -28,8 +28,8 @@ from embodied_mem.errors import UsageError
 from embodied_mem.memory.contract import MemoryConfig, MemoryInput, MemoryModule, State, StateSpec
 from embodied_mem.memory.relative_attention import RelativeAttention
 from embodied_mem.memory.rows import opened_rows, replace_rows
-from embodied_mem.memory.slot_loop import linear_macs
 from embodied_mem.memory.sliding import Sliding, slide
+from embodied_mem.memory.slot_loop import linear_macs
 from embodied_mem.memory.window_memory import check_positive
 from embodied_mem.registry import register
 
