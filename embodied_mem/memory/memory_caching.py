@@ -162,7 +162,7 @@ class MemoryCaching(FastWeights):
             log_decay = log_decay.masked_fill((fill == 0).unsqueeze(1), 0)
         # the caches are read beside S, so its buffer is not given away
         o, S = reset_linear_attention_step(q, k, v, log_decay, beta, state["S"])
-        total = state["sum"] + s
+        total = state["sum"].masked_fill((fill == 0).unsqueeze(1), 0) + s
         slot = torch.arange(c.caches, device=S.device)
         age = (finished.unsqueeze(1) - 1 - slot) % c.caches + 1
         caches = _Caches(state["cache"], state["keys"], age.unsqueeze(1), (age <= finished.unsqueeze(1)).unsqueeze(1))

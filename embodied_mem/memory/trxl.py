@@ -180,7 +180,7 @@ class CachedTransformer(MemoryModule):
     family="attention",
     source="Dai et al. 2019, Transformer-XL",
     variants=(
-        {"layers": 1, "memory": 5, "width": 12, "norm": "post"},
+        {"layers": 1, "memory": 7, "width": 12, "norm": "post"},
         {"memory": 4, "width": 8, "heads": 1, "window": "segment"},
     ),
 )
