@@ -76,10 +76,7 @@ class AHNConfig(FastWeightsConfig):
     "ahn",
     family="test_time",
     source="Fang et al. 2025, Artificial hippocampus networks",
-    variants=(
-        {"window": 3, "sinks": 2, "key_dim": 5, "value_dim": 7, "chunk": 8},
-        {"window": 4, "sinks": 0, "conv": 3, "key_dim": 4, "value_dim": 4},
-    ),
+    variants=({"window": 3, "sinks": 2, "conv": 3, "key_dim": 5, "value_dim": 7, "chunk": 8},),
 )
 class AHN(FastWeights):
     """Window attention and delayed compressive writes."""

@@ -78,10 +78,7 @@ class BMojoConfig(FastWeightsConfig):
     "b_mojo",
     family="test_time",
     source="Zancato et al. 2024, B'MOJO; a reconstruction",
-    variants=(
-        {"conv": 1, "window": 3, "bank": 4, "key_dim": 5, "value_dim": 7, "chunk": 8},
-        {"conv": 1, "window": 4, "bank": 0, "key_dim": 4, "value_dim": 4},
-    ),
+    variants=({"conv": 1, "window": 3, "bank": 4, "key_dim": 5, "value_dim": 7, "chunk": 8},),
 )
 class BMojo(FastWeights):
     """Fading, eidetic and short-term memory under one attention (reconstruction)."""

@@ -59,7 +59,6 @@ class _Gated(Sublayers):
     "gtrxl",
     family="attention",
     source="Parisotto et al. 2019, Stabilizing transformers for reinforcement learning",
-    variants=({"layers": 1, "memory": 4, "width": 12, "window": "segment"},),
 )
 class GTrXL(CachedTransformer):
     """Gated Transformer-XL."""

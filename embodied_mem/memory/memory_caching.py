@@ -106,9 +106,8 @@ class _Caches(NamedTuple):
     family="test_time",
     source="Behrouz et al. 2026, Memory Caching: RNNs with growing memory",
     variants=(
-        {"mode": "residual", "conv": 1, "key_dim": 5, "value_dim": 7, "segment": 3, "caches": 2, "chunk": 8},
         {"mode": "ssc", "conv": 1, "key_dim": 4, "value_dim": 4, "segment": 2, "caches": 5, "learned_init": True},
-        {"mode": "soup", "carry": "independent", "key_dim": 4, "value_dim": 4, "segment": 4, "caches": 3},
+        {"mode": "soup", "carry": "independent", "conv": 1, "key_dim": 5, "value_dim": 7, "segment": 3, "caches": 2},
     ),
 )
 class MemoryCaching(FastWeights):

@@ -83,10 +83,7 @@ class MoMConfig(FastWeightsConfig):
     "mom",
     family="test_time",
     source="Du et al. 2025, MoM: linear sequence modeling with mixture-of-memories",
-    variants=(
-        {"conv": 1, "learned_init": True, "memories": 3, "top_k": 1, "key_dim": 5, "value_dim": 7, "chunk": 8},
-        {"shared": False, "single_kv": True, "key_dim": 4, "value_dim": 4},
-    ),
+    variants=({"conv": 1, "learned_init": True, "memories": 3, "top_k": 1, "key_dim": 5, "value_dim": 7, "chunk": 8},),
 )
 class MoM(FastWeights):
     """Routed fast weights; the memories are laid out as further heads, the shared one last."""

