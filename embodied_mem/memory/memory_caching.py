@@ -159,8 +159,7 @@ class MemoryCaching(FastWeights):
         q, k, v, log_decay, beta, _ = token
         if c.carry == "independent":
             log_decay = log_decay.masked_fill((fill == 0).unsqueeze(1), 0)
-        # the caches are read beside S, so its buffer is not given away
-        o, S = reset_linear_attention_step(q, k, v, log_decay, beta, state["S"])
+        o, S = reset_linear_attention_step(q, k, v, log_decay, beta, state["S"], donate=donate)
         total = state["sum"].masked_fill((fill == 0).unsqueeze(1), 0) + s
         slot = torch.arange(c.caches, device=S.device)
         age = (finished.unsqueeze(1) - 1 - slot) % c.caches + 1
@@ -169,15 +168,16 @@ class MemoryCaching(FastWeights):
         o = self._mixed(*(x.unsqueeze(1) for x in (o, q, u, mean)), caches).squeeze(1)
 
         full = fill == c.segment - 1
-        now = full.unsqueeze(1) & (slot == (finished % c.caches).unsqueeze(1))
+        new: State = {"sum": total.masked_fill(full.unsqueeze(1), 0)}
+        for name, item in (("cache", S), ("keys", mean)):
+            shape = (len(full), 1, *[1] * (item.dim() - 1))
+            index = (finished % c.caches).view(shape).expand(-1, 1, *item.shape[1:])
+            written = torch.where(full.view(shape), item.unsqueeze(1), state[name].gather(1, index))
+            new[name] = state[name].scatter_(1, index, written) if donate else state[name].scatter(1, index, written)
         start = self.start_of("S")
         begun = full.view(-1, 1, 1, 1)
-        return o, {
-            "S": S if c.carry == "checkpoint" else torch.where(begun, 0.0 if start is None else start, S),
-            "cache": torch.where(now.view(*now.shape, 1, 1, 1), S.unsqueeze(1), state["cache"]),
-            "keys": torch.where(now.unsqueeze(2), mean.unsqueeze(1), state["keys"]),
-            "sum": total.masked_fill(full.unsqueeze(1), 0),
-        }
+        new["S"] = S if c.carry == "checkpoint" else torch.where(begun, 0.0 if start is None else start, S)
+        return o, new
 
     def run(
         self,
@@ -257,20 +257,26 @@ class MemoryCaching(FastWeights):
         if c.mode == "residual":
             return o + _weighted(q, caches.visible.to(q.dtype), caches.states)
         scores = u @ caches.keys.transpose(1, 2) * c.router_dim**-0.5 - _TIE * caches.age
-        scores = scores.masked_fill(~caches.visible, -torch.inf)
+        scores, states = scores.masked_fill(~caches.visible, -torch.inf), caches.states
         if c.mode == "ssc" and scores.shape[-1] > c.top_k:
             best = scores.detach().topk(c.top_k, -1).indices
-            scores = scores.masked_fill(~torch.zeros_like(caches.visible).scatter(-1, best, True), -torch.inf)
+            if q.shape[1] == 1:
+                # a step reads the chosen caches alone
+                scores = scores.gather(2, best)
+                index = best.view(len(best), c.top_k, 1, 1, 1)
+                states = states.gather(1, index.expand(-1, -1, *states.shape[2:]))
+            else:
+                chosen = torch.zeros_like(caches.visible).scatter(-1, best, True)
+                scores = scores.masked_fill(~chosen, -torch.inf)
         running = (u * mean).sum(-1, keepdim=True) * c.router_dim**-0.5
         g = torch.cat([running, scores], -1).softmax(-1)
         o = g[..., :1].unsqueeze(-1) * o
         if c.mode == "soup":
             for_each = (
-                _soup(q[:, at : at + _MIXED], g[:, at : at + _MIXED, 1:], caches.states)
-                for at in range(0, q.shape[1], _MIXED)
+                _soup(q[:, at : at + _MIXED], g[:, at : at + _MIXED, 1:], states) for at in range(0, q.shape[1], _MIXED)
             )
             return o + torch.cat(list(for_each), 1)
-        return o + _weighted(q, g[..., 1:], caches.states)
+        return o + _weighted(q, g[..., 1:], states)
 
     def _totals(self, s: Tensor, carried: Tensor, position: Tensor) -> Tensor:
         """Sum of the router keys (n, T, R) of the running segment up to every token."""
