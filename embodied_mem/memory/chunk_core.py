@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-__all__ = ["reset_linear_attention", "reset_linear_attention_step"]
+__all__ = ["reset_linear_attention", "reset_linear_attention_at", "reset_linear_attention_step"]
 
 # Tokens per chunk with a decay per channel, where a chunk holds (C, C, K) exponents.
 _CHANNEL_CHUNK = 16
@@ -63,27 +63,37 @@ def reset_linear_attention(
     Raises:
         ValueError: ranks or shared axes disagree.
     """
-    _check(q, k, v, log_decay, beta, reset, S0)
-    steps = q.shape[1]
-    channels = log_decay.dim() == 4
-    chunk = min(chunk, steps, _CHANNEL_CHUNK) if channels else min(chunk, steps)
-    q, k, v = (_chunked(x, chunk) for x in (q, k, v))
-    segment, reset = _segments(reset, chunk)
-    if channels:
-        log_decay = _chunked(log_decay, chunk)
-        inner, enter, begin, leave = _channel_decays(q, k, log_decay, reset, segment, S_init is not None)
-        return _scan(q, k, v, None, None, inner, enter, begin, leave, S0, S_init, steps)
-    log_decay = _chunked(log_decay.unsqueeze(-1), chunk).squeeze(-1)
-    D, enter, begin, leave = _decays(log_decay, reset, segment, S_init is not None)
-    inner = (q @ k.transpose(-1, -2)) * D
-    if beta is None:
-        U, W, W_init = v, None, None
-    else:
-        b = _chunked(beta.unsqueeze(-1), chunk)
-        solve = UnitLowerInverse.apply(((k @ k.transpose(-1, -2)) * (D * b)).tril(-1)) * b.transpose(-1, -2)
-        U, W = solve @ v, solve @ (enter * k)
-        W_init = None if begin is None else solve @ (begin * k)
-    return _scan(q, k, U, W, W_init, inner, enter, begin, leave, S0, S_init, steps)
+    return _forward(q, k, v, log_decay, beta, reset, S0, S_init, chunk, None)[:2]
+
+
+def reset_linear_attention_at(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_decay: Tensor,
+    beta: Tensor | None = None,
+    *,
+    at: Tensor,
+    reset: Tensor,
+    S0: Tensor,
+    S_init: Tensor | None = None,
+    chunk: int = 32,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `reset_linear_attention` with a decay per head, returning the state after some tokens too.
+
+    Args:
+        at: (B, J) int64, 0 .. T - 1, the tokens after which the state is wanted.
+
+    Returns:
+        o (B, T, H, V), the state after the last token (B, H, K, V), and those after ``at`` (B, J, H, K, V).
+    """
+    if log_decay.dim() == 4:
+        raise ValueError(
+            "expected a decay per head, (B, T, H), to return states inside a sequence, got one per channel"
+        )
+    o, S, states = _forward(q, k, v, log_decay, beta, reset, S0, S_init, chunk, at)
+    assert states is not None
+    return o, S, states
 
 
 def reset_linear_attention_step(
@@ -150,6 +160,64 @@ class PairDecay(torch.autograd.Function):
         """Return the gradient of G, float64."""
         pull = grad * ctx.saved_tensors[0]
         return pull.sum(-1).sub_(pull.sum(-2)).to(torch.float64), None, None
+
+
+def _forward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_decay: Tensor,
+    beta: Tensor | None,
+    reset: Tensor,
+    S0: Tensor,
+    S_init: Tensor | None,
+    chunk: int,
+    at: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    _check(q, k, v, log_decay, beta, reset, S0)
+    steps = q.shape[1]
+    channels = log_decay.dim() == 4
+    chunk = min(chunk, steps, _CHANNEL_CHUNK) if channels else min(chunk, steps)
+    q, k, v = (_chunked(x, chunk) for x in (q, k, v))
+    segment, reset = _segments(reset, chunk)
+    if channels:
+        log_decay = _chunked(log_decay, chunk)
+        inner, enter, begin, leave = _channel_decays(q, k, log_decay, reset, segment, S_init is not None)
+        return *_scan(q, k, v, None, None, inner, enter, begin, leave, S0, S_init, steps)[:2], None
+    log_decay = _chunked(log_decay.unsqueeze(-1), chunk).squeeze(-1)
+    D, enter, begin, leave = _decays(log_decay, reset, segment, S_init is not None)
+    inner = (q @ k.transpose(-1, -2)) * D
+    if beta is None:
+        U, W, W_init = v, None, None
+    else:
+        b = _chunked(beta.unsqueeze(-1), chunk)
+        solve = UnitLowerInverse.apply(((k @ k.transpose(-1, -2)) * (D * b)).tril(-1)) * b.transpose(-1, -2)
+        U, W = solve @ v, solve @ (enter * k)
+        W_init = None if begin is None else solve @ (begin * k)
+    o, S, states, updates = _scan(q, k, U, W, W_init, inner, enter, begin, leave, S0, S_init, steps)
+    return o, S, None if at is None else _states_at(at, k, D, enter, begin, states, updates, S_init)
+
+
+def _states_at(
+    at: Tensor,
+    k: Tensor,
+    D: Tensor,
+    enter: Tensor,
+    begin: Tensor | None,
+    states: Tensor,
+    updates: Tensor,
+    S_init: Tensor | None,
+) -> Tensor:
+    """The state after tokens ``at`` (B, J), from what entered their chunks and what was written since."""
+    chunk = D.shape[-1]
+    place = (at // chunk, torch.arange(len(at), device=at.device).unsqueeze(1))
+    token = (*place, at % chunk)
+    weight = D.transpose(2, 3)[token].unsqueeze(-1)
+    kept = enter.transpose(2, 3)[token].unsqueeze(-1)
+    S = kept * states[place] + (k[place] * weight).transpose(-1, -2) @ updates[place]
+    if begin is not None and S_init is not None:
+        S = S + begin.transpose(2, 3)[token].unsqueeze(-1) * S_init
+    return S
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: Tensor | None, reset: Tensor, S0: Tensor) -> None:
@@ -244,8 +312,11 @@ def _scan(
     S0: Tensor,
     S_init: Tensor | None,
     steps: int,
-) -> tuple[Tensor, Tensor]:
-    """Carry the state over chunks, then read every chunk at once."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Carry the state over chunks, then read every chunk at once.
+
+    Returns o, the last state, the states that entered the chunks (N, B, H, K, V) and what tokens wrote (N, B, H, C, V).
+    """
     if W_init is not None and S_init is not None:
         U = U - W_init @ S_init
     # unbind, not indexing: the backward of an index fills a whole zero tensor per chunk
@@ -261,8 +332,9 @@ def _scan(
         S = keep[n] * S + writers[n] @ u
         if starts is not None and S_init is not None:
             S = S + starts[n] * S_init
-    o = (enter * q) @ torch.stack(states) + inner @ torch.stack(updates)
+    entered, written = torch.stack(states), torch.stack(updates)
+    o = (enter * q) @ entered + inner @ written
     if S_init is not None and begin is not None:
         o = o + (begin * q) @ S_init
     N, B, H, C, V = o.shape
-    return o.permute(1, 0, 3, 2, 4).reshape(B, N * C, H, V)[:, :steps], S
+    return o.permute(1, 0, 3, 2, 4).reshape(B, N * C, H, V)[:, :steps], S, entered, written
