@@ -71,6 +71,8 @@ class InnerLearner(FastWeights):
     """Whether the descent carries momentum."""
     bias_rows = 0
     """1 where every layer has a bias, its last row; then `token` appends to q and k the ones that meet it."""
+    boundary = "WZ"
+    """First letters of what the state holds from the last boundary: weights W, momenta Z."""
     random_start = False
     """Whether a matrix memory too starts from random, learned weights."""
 
@@ -144,7 +146,7 @@ class InnerLearner(FastWeights):
         lefts, rights = self._outer(k, v, theta.unsqueeze(2), extra.unsqueeze(2), state)
         # a copy, unless given away: else a later step that may write into its state would reach this one
         alias = donate or torch.is_grad_enabled()
-        new = {key: state[key] if alias else state[key].clone() for key in state if key[0] in "WZ"}
+        new = {key: state[key] if alias else state[key].clone() for key in state if key[0] in self.boundary}
         for name, items in (("left", lefts), ("right", rights)):
             for layer, item in enumerate(items):
                 held, at = state[f"{name}{layer}"], phase.view(-1, 1, 1, 1).expand_as(item)
@@ -183,7 +185,7 @@ class InnerLearner(FastWeights):
         coefs = self.chunk_coefs(packed[3][..., 1], packed[3][..., 2:], state, chunks)
         names, sizes = list(coefs), chunks.sizes
         parts = zip(*(part.split(sizes) for part in (*packed, *coefs.values())), strict=True)
-        now = {key: self._begin(key, state, chunks) for key in state if key[0] in "WZ"}
+        now = {key: self._begin(key, state, chunks) for key in state if key[0] in self.boundary}
         outputs: list[Tensor] = []
         ends: list[State] = []
         for j, (q, k, v, gate, *rest) in enumerate(parts):

@@ -33,6 +33,7 @@ __all__ = [
     "carried_coefs",
     "chunk_coefs",
     "combine",
+    "decays",
     "forward",
     "held_coefs",
     "read",
@@ -54,10 +55,10 @@ def chunk_coefs(log_keep: Tensor, log_momentum: Tensor | None, held: Tensor) -> 
         kappa (..., C, P + C) and mu (..., C, 1 + C), which is None without momentum; to be used from the first slot on
         that is not held.
     """
-    decay, total = _decays(log_keep, held)
+    decay, total = decays(log_keep, held)
     if log_momentum is None:
         return torch.cat([total, decay], -1), None
-    moment, moment_total = _decays(log_momentum, held)
+    moment, moment_total = decays(log_momentum, held)
     mu = torch.cat([moment_total, moment], -1)
     return torch.cat([total, decay @ mu], -1), mu
 
@@ -177,9 +178,11 @@ def _ones(a: Tensor, weight: Tensor) -> Tensor:
     return a if a.shape[-1] == weight.shape[-2] else F.pad(a, (0, 1), value=1.0)
 
 
-def _decays(log_gate: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:
-    """(..., C) -> product of the gates after s up to t (..., C, C), 0 for s > t and where s is held; product of all
-    up to t (..., C, 1)."""
+def decays(log_gate: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:
+    """Return products of gates (..., C) given as logarithms: of those after s up to t, of all up to t.
+
+    (..., C, C), 0 for s > t and where s is ``held``; and (..., C, 1).
+    """
     C = log_gate.shape[-1]
     total = log_gate.to(torch.float64).cumsum(-1).unsqueeze(-1)
     unseen = torch.ones(C, C, dtype=torch.bool, device=log_gate.device).triu(1) | held.unsqueeze(-2)

@@ -29,6 +29,10 @@ __all__ = ["Memora", "MemoraConfig"]
 class MemoraConfig(MirasConfig):
     """Config of `Memora`."""
 
+    key_dim: int = 16
+    """Key and query width of a head."""
+    value_dim: int = 16
+    """Value width of a head."""
     mass: float = 8.0
     """Sum of the weights of an output."""
     max_rate: float = 8.0
