@@ -50,7 +50,7 @@ class GatedAssociativeMemoryConfig(MemoryConfig):
     "gated_associative_memory",
     family="parametric",
     source="Acharya 2025, Gated associative memory",
-    variants=({"taps": 3, "slots": 5, "expansion": 2},),
+    variants=({"taps": 9, "slots": 5, "expansion": 2},),
 )
 class GatedAssociativeMemory(MemoryModule):
     """One block under the memory contract."""

@@ -4,8 +4,8 @@
     s_i <- a_t s_i - b_t (k_ti / |s_i|) (I - s_i s_i^T / |s_i|^2) e,           o = sum_i q_ti s_i / |s_i|
 
 The update is the exact gradient of |e|^2 / 2 through the normalisation: it turns slots and never shortens them. a_t, a
-gate per head, is what forgets: the direction of a slot stays, but a shorter one turns faster. Lengths are kept between
-0.5 and 10. Directions and lengths in the two denominators are those of the last boundary (`inner_learner`), which makes
+gate per head, is what forgets: the direction of a slot stays, but a shorter one turns faster, down to a length of 0.5.
+Lengths end at 10. Directions and lengths in the two denominators are those of the last boundary (`inner_learner`), which makes
 slots linear in what was written since; ``chunk=1`` is the recurrence above. Slots start as learned unit vectors.
 
 This is a reconstruction from the stated principle (Karami et al. 2025), not checked against published numbers.
@@ -108,9 +108,10 @@ class Lattice(InnerLearner):
         written = inner_loop.combine(slots_only(coef["kappa"]), [S], None, lefts, rights)[0] / length
         direction = S / length
         written = written - direction * (direction * written).sum(-1, keepdim=True)
-        turned = coef["kappa"][..., :1, None] * S + written
+        # orthogonal to what is kept, so no sum is shorter than that
+        turned = direction * (coef["kappa"][..., :1, None] * length).clamp_min(_SHORTEST) + written
         length = torch.linalg.vector_norm(turned, dim=-1, keepdim=True)
-        return {"W0": turned * (length.clamp(_SHORTEST, _LONGEST) / length)}
+        return {"W0": turned * (length.clamp(max=_LONGEST) / length)}
 
 
 def slots_only(kappa: Tensor) -> Tensor:

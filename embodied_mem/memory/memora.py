@@ -51,7 +51,19 @@ class MemoraConfig(MirasConfig):
     "memora",
     family="test-time",
     source="Behrouz et al. 2025, It's all connected (Miras)",
-    variants=({"memory": "mlp", "heads": 1, "key_dim": 5, "value_dim": 4, "expansion": 2, "chunk": 4, "conv": 1},),
+    variants=(
+        {
+            "memory": "mlp",
+            "rate": 0.5,
+            "max_rate": 1.0,
+            "heads": 1,
+            "key_dim": 5,
+            "value_dim": 4,
+            "expansion": 2,
+            "chunk": 4,
+            "conv": 1,
+        },
+    ),
 )
 class Memora(Miras):
     """Positive weights that learn by multiplication."""

@@ -45,7 +45,19 @@ class MonetaConfig(MirasConfig):
     "moneta",
     family="test-time",
     source="Behrouz et al. 2025, It's all connected (Miras)",
-    variants=({"memory": "mlp", "heads": 1, "key_dim": 5, "value_dim": 4, "expansion": 2, "chunk": 4, "conv": 1},),
+    variants=(
+        {
+            "memory": "mlp",
+            "rate": 0.05,
+            "max_rate": 0.2,
+            "heads": 1,
+            "key_dim": 5,
+            "value_dim": 4,
+            "expansion": 2,
+            "chunk": 4,
+            "conv": 1,
+        },
+    ),
 )
 class Moneta(Miras):
     """Weights that learn by an l_p loss on an l_q scale."""

@@ -34,12 +34,13 @@ def test_online_form_is_descent_through_the_normalisation():
         (gradient,) = torch.autograd.grad((decoded - token.v).square().sum() / 2, slots)
         old, written = S, -token.beta.view(H, 1, 1) * gradient
         assert (written * old).sum(-1).abs().max() < 1e-12
-        S = (keep * old + written).detach()
-        read = S / old.norm(dim=-1, keepdim=True)
+        length = old.norm(dim=-1, keepdim=True)
+        read = (keep * old + written).detach() / length
+        S = (old / length * (keep * length).clamp(min=0.5) + written).detach()
         o = torch.einsum("hm,hmv->hv", token.q, read)
         outputs.append(memory._write_out(x[:, t], memory.read(o, gate, token).unsqueeze(0))[0])
         length = S.norm(dim=-1, keepdim=True)
-        S = S * length.clamp(0.5, 10) / length
+        S = S * length.clamp(max=10) / length
     assert torch.allclose(y[0], torch.stack(outputs), rtol=1e-8, atol=1e-9)
     assert torch.allclose(state["W0"][0], S, rtol=1e-8, atol=1e-10)
 
