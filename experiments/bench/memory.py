@@ -36,7 +36,12 @@ TARGETS = {
     "ratio_min_gru_step_over_lstm_cell": 1.5,
     "ratio_gated_delta_step_over_lstm_cell": 3.0,
     "ratio_episodic_step_over_lstm_cell": 3.0,
+    "ratio_titans_matrix_over_titans_pytorch": 0.35,
+    "ratio_titans_mlp_over_titans_pytorch": 0.35,
+    "ratio_titans_mlp_step_over_lstm_cell": 12.0,
 }
+# Tokens between two boundaries of both memories compared.
+TITANS_CHUNK = 16
 
 Metrics = dict[str, Any]
 
@@ -56,6 +61,7 @@ def run(*, device: str = "cpu", seconds: float | None = None, quick: bool = Fals
         metrics |= _lstm(x, few, many, seconds, device)
         metrics |= _min_gru(x, few, seconds, device)
         metrics |= _gated_delta(x, few, seconds, device, notes)
+        metrics |= _titans(x, few, seconds, device, notes)
         metrics |= _steps(x, few, seconds, device)
         metrics |= _sequences(x, few, seconds, device)
     metrics |= {f"{name}_bytes_per_env": make_memory(name).bytes_per_env() for name in registry.names("memory")}
@@ -125,6 +131,36 @@ def _gated_delta(x: Tensor, few: Tensor, seconds: float, device: str, notes: lis
     }
 
 
+def _titans(x: Tensor, few: Tensor, seconds: float, device: str, notes: list[str]) -> Metrics:
+    calls: dict[str, peers.Call] = {}
+    kinds = {"matrix": 1, "mlp": 2}
+    for kind, depth in kinds.items():
+        config = {"memory": kind, "chunk": TITANS_CHUNK}
+        calls[kind] = _sequence("titans", x, few, placement="alone", **config)
+        calls[f"{kind}_gate"] = _sequence("titans", x, few, placement="gate", **config)
+        peer = peers.titans_pytorch(x, depth, TITANS_CHUNK)
+        if peer is not None:
+            calls[f"{kind}_peer"] = peer
+    timings = interleave(calls, seconds=seconds, device=device)
+    metrics: Metrics = {f"titans_{name}_sequence_ms": timings.milliseconds(name) for name in calls}
+    for kind in kinds:
+        present = f"{kind}_peer" in calls
+        metrics[f"ratio_titans_{kind}_over_titans_pytorch"] = timings.ratio(kind, f"{kind}_peer") if present else None
+    if "mlp_peer" in calls:
+        notes.append(
+            "titans ratios: the memory alone (projections, convolution, norm, output, with resets) over NeuralMemory "
+            f"(without resets), both 4 heads of 32, chunks of {TITANS_CHUNK}, mlp expansion 4; _gate_ adds attention"
+        )
+    else:
+        notes.append("titans-pytorch is not installed, its ratios are null; pip install titans-pytorch")
+    step = _stepper("titans", x, few, memory="mlp")
+    with torch.inference_mode():
+        steps = interleave({"cell": _cell_stepper(x), "mlp": step}, seconds=seconds, device=device)
+    metrics["titans_mlp_step_ms"] = steps.milliseconds("mlp")
+    metrics["ratio_titans_mlp_step_over_lstm_cell"] = steps.ratio("mlp", "cell")
+    return metrics
+
+
 def _steps(x: Tensor, resets: Tensor, seconds: float, device: str) -> Metrics:
     calls = {name: _stepper(name, x, resets) for name in registry.names("memory")}
     with torch.inference_mode():
@@ -142,14 +178,14 @@ def _sequences(x: Tensor, resets: Tensor, seconds: float, device: str) -> Metric
     return {f"{name}_sequence_ms": timings.milliseconds(name) for name in calls}
 
 
-def _sequence(name: str, x: Tensor, resets: Tensor) -> peers.Call:
-    memory = _memory(name, x)
+def _sequence(name: str, x: Tensor, resets: Tensor, **config: Any) -> peers.Call:
+    memory = _memory(name, x, **config)
     state = memory.initial_state(ROWS)
     return lambda: memory.sequence(x, state, resets)[0].sum().backward()
 
 
-def _stepper(name: str, x: Tensor, resets: Tensor) -> peers.Call:
-    memory = _memory(name, x)
+def _stepper(name: str, x: Tensor, resets: Tensor, **config: Any) -> peers.Call:
+    memory = _memory(name, x, **config)
     with torch.inference_mode():
         state = memory.initial_state(ROWS)
     tokens = itertools.cycle(list(zip(x.transpose(0, 1).contiguous(), resets.t().contiguous(), strict=True)))
@@ -174,8 +210,8 @@ def _cell_stepper(x: Tensor) -> peers.Call:
     return run
 
 
-def _memory(name: str, x: Tensor) -> Any:
-    memory = make_memory(name, in_dim=WIDTH, out_dim=WIDTH).to(x.device)
+def _memory(name: str, x: Tensor, **config: Any) -> Any:
+    memory = make_memory(name, in_dim=WIDTH, out_dim=WIDTH, **config).to(x.device)
     if memory.needs:
         raise ValueError(f"memory {name!r} needs {sorted(memory.needs)}; the bench gives x only")
     return memory

@@ -1,4 +1,4 @@
-"""What the memory bench compares with: plain torch modules, and flash-linear-attention's reference op.
+"""What the memory bench compares with: plain torch modules, flash-linear-attention's reference op, titans-pytorch.
 
 Each function returns one call to time, forward and backward over (B, T, D); a peer that is not installed returns None.
 """
@@ -6,6 +6,7 @@ Each function returns one call to time, forward and backward over (B, T, D); a p
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,25 @@ def fla_naive(inputs: dict[str, Tensor], chunk: int | None = None) -> Call | Non
         return None
     size = {} if chunk is None else {"chunk_size": chunk}
     return lambda: op(**inputs, **size)[0].sum().backward()
+
+
+def titans_pytorch(x: Tensor, depth: int, chunk: int, heads: int = 4) -> Call | None:
+    """titans-pytorch's memory at the width of ``x``, weights renewed every ``chunk`` tokens; ``depth`` 1 or 2."""
+    if importlib.util.find_spec("titans_pytorch") is None:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from titans_pytorch import MemoryMLP, NeuralMemory
+    width = x.shape[-1] // heads
+    memory = NeuralMemory(
+        x.shape[-1],
+        dim_head=width,
+        heads=heads,
+        chunk_size=chunk,
+        batch_size=chunk,
+        model=MemoryMLP(width, depth, expansion_factor=4.0),
+    ).to(x.device)
+    return lambda: memory(x)[0].sum().backward()
 
 
 def _fla_naive_op() -> Callable[..., Any] | None:

@@ -1,0 +1,190 @@
+"""Titans: a small regressor that learns the episode by gradient descent with momentum and forgetting.
+
+    g_t = grad |M(k_t) - v_t|^2,   Z_t = eta_t Z_{t-1} - theta_t g_t,   W_t = (1 - alpha_t) W_{t-1} + Z_t
+    o_t = M_{W_t}(q_t),            alpha, eta, theta from the input, per head
+
+Surprise, the gradient, is what is written; eta carries it on over the next tokens; alpha forgets. q, k and v have unit
+length, as the step size needs: with unit keys a matrix memory overshoots once the weights of a chunk's writes under one
+key exceed 1. ``theta = max_rate (1 - eta) sigmoid(W x)`` keeps the whole weight of a write independent of eta.
+
+``placement`` says what stands around the memory; attention is over the last ``window`` tokens [x] of the episode and
+``persistent`` learned ones [p] (`sliding_window`):
+
+    alone     y = skip(x) + W (rmsnorm(o) * silu(W x))
+    gate      y = skip(x) + W (rmsnorm(attention([p | x])) * silu(rmsnorm(o)))      MAG: the default
+    layer     y = skip(x) + W (rmsnorm(attention([p | rmsnorm(o)])) * silu(W x))    MAL
+
+Limits: `inner_learner`; the depth of an mlp memory is two; the published memory as context (MAC) is not offered yet.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from embodied_mem.errors import UsageError
+from embodied_mem.memory.contract import State, StateSpec
+from embodied_mem.memory.fast_weights import (
+    READ_FLOOR,
+    Token,
+    half_life_spread,
+    softplus_inverse,
+    split_heads,
+    uniform,
+    unit,
+)
+from embodied_mem.memory.inner_learner import InnerLearner, InnerLearnerConfig
+from embodied_mem.memory.sliding_window import SlidingWindow
+from embodied_mem.registry import register
+
+__all__ = ["Titans", "TitansConfig"]
+
+
+PLACEMENTS = ("alone", "gate", "layer")
+
+
+@dataclass(frozen=True)
+class TitansConfig(InnerLearnerConfig):
+    """Config of `Titans`."""
+
+    placement: str = "gate"
+    """alone, gate (MAG) or layer (MAL); see the module docstring."""
+    window: int = 16
+    """Tokens attended, the present one included; not with ``alone``."""
+    persistent: int = 4
+    """Learned tokens that attention always sees; not with ``alone``."""
+    max_rate: float = 0.5
+    """Largest weight of a write (theta / (1 - eta)); 0.5 stores a value at a unit key in one write."""
+    rate: float = 0.1
+    """Initial weight of a write."""
+    keep_momentum: float = 0.5
+    """Initial eta."""
+    shortest_half_life: float = 16.0
+    """Initial half-life in steps of the fastest forgetting head."""
+    longest_half_life: float = 1024.0
+    """Initial half-life in steps of the slowest forgetting head."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        half_life_spread(self.shortest_half_life, self.longest_half_life, 1)
+        if self.placement not in PLACEMENTS:
+            raise UsageError(f"expected placement to be one of {', '.join(PLACEMENTS)}, got {self.placement!r}")
+        if self.window < 1 or self.persistent < 0:
+            raise UsageError(f"expected window >= 1 and persistent >= 0, got {self.window} and {self.persistent}")
+        if not 0 < self.rate < self.max_rate:
+            raise UsageError(f"expected 0 < rate < max_rate, got {self.rate} and {self.max_rate}")
+        if not 0 < self.keep_momentum < 1:
+            raise UsageError(f"expected 0 < keep_momentum < 1, got {self.keep_momentum}")
+
+
+@register(
+    "memory",
+    "titans",
+    family="test-time",
+    source="Behrouz, Zhong, Mirrokni 2024, Titans: Learning to memorize at test time",
+    variants=(
+        {"memory": "mlp", "heads": 1, "key_dim": 5, "value_dim": 4, "expansion": 2, "chunk": 4, "placement": "alone"},
+        {"learned_init": True, "heads": 2, "key_dim": 5, "value_dim": 7, "chunk": 3, "placement": "layer", "window": 5},
+    ),
+)
+class Titans(InnerLearner):
+    """Weights that learn by momentum, forgetting and surprise."""
+
+    Config = TitansConfig
+    momentum = True
+
+    def __init__(self, config: TitansConfig) -> None:
+        H, K, V = config.heads, config.key_dim, config.value_dim
+        half_life = half_life_spread(config.shortest_half_life, config.longest_half_life, H)
+        bias = torch.cat(
+            [
+                torch.full((H,), _logit(config.rate / config.max_rate)),
+                softplus_inverse(math.log(2) / half_life),
+                torch.full((H,), _logit(config.keep_momentum)),
+            ]
+        )
+        # queries, keys and values of the memory, then those of the attention
+        width, gated = H * (2 * K + V), config.placement != "gate"
+        super().__init__(config, width * (2 if config.placement == "gate" else 1), H * V * gated, bias)
+        self.config: TitansConfig = config
+        attends = config.placement != "alone"
+        self.near = SlidingWindow(H, K, V, config.window, config.persistent) if attends else None
+        self.between = nn.Parameter(uniform(H * V, width)) if config.placement == "layer" else None
+
+    def fast_spec(self) -> dict[str, StateSpec]:
+        """What the memory holds and, beside attention, its window."""
+        return {**super().fast_spec(), **({} if self.near is None else self.near.spec())}
+
+    def fast_macs(self) -> int:
+        """Memory, attention, and the projection between them."""
+        between = 0 if self.between is None else self.between.numel()
+        return super().fast_macs() + between + (0 if self.near is None else self.near.macs())
+
+    def token(self, pre: Tensor, gates: Tensor, position: Tensor | None) -> Token:
+        """Normalise q, k and v of the memory; gates become theta, log(1 - alpha) and log eta."""
+        parts = pre.unflatten(-1, (-1, self.config.heads * (2 * self.config.key_dim + self.config.value_dim)))
+        q, k, v = (unit(x) for x in split_heads(F.silu(parts[..., 0, :]), self.config))
+        rate, forget, keep = gates.unflatten(-1, (3, self.config.heads)).unbind(-2)
+        theta = self.config.max_rate * torch.sigmoid(-keep) * torch.sigmoid(rate)
+        if self.config.placement == "gate":
+            # the heads of the attention after those of the memory
+            near = split_heads(parts[..., 1, :], self.config)
+            q, k, v = (torch.cat(pair, -2) for pair in zip((q, k, v), near, strict=True))
+        return Token(q, k, v, -F.softplus(forget), theta, F.logsigmoid(keep).unsqueeze(-1))
+
+    def gradient(self, prediction: Tensor, k: Tensor, v: Tensor, extra: Tensor) -> Tensor:
+        """Of the squared error."""
+        return 2 * (prediction - v)
+
+    def advance(self, token: Token, state: State, position: Tensor | None, *, donate: bool) -> tuple[Tensor, State]:
+        """Memory and attention, beside or behind each other."""
+        token, near = self._parts(token)
+        o, new = super().advance(token, state, position, donate=donate)
+        if self.near is None:
+            return o, new
+        read, window = self.near.step(*(near or self._onward(o)), state)
+        return (read if near is None else torch.cat([o, read], -2)), {**new, **window}
+
+    def run(
+        self,
+        token: Token,
+        state: State,
+        resets: Tensor,
+        valid: Tensor | None,
+        position: Tensor | None,
+        chunk: int,
+    ) -> tuple[Tensor, State]:
+        """The same for T tokens."""
+        token, near = self._parts(token)
+        o, new = super().run(token, state, resets, valid, position, chunk)
+        if self.near is None:
+            return o, new
+        read, window = self.near.sequence(*(near or self._onward(o)), state, resets, valid)
+        return (read if near is None else torch.cat([o, read], -2)), {**new, **window}
+
+    def read(self, o: Tensor, gate: Tensor, token: Token) -> Tensor:
+        """With ``gate``: the attention, gated by the memory."""
+        if self.config.placement != "gate":
+            return super().read(o, gate, token)
+        memory, attention = (unit(o, READ_FLOOR) * o.shape[-1] ** 0.5).chunk(2, -2)
+        return (attention * F.silu(memory)).flatten(-2)
+
+    def _parts(self, token: Token) -> tuple[Token, tuple[Tensor, Tensor, Tensor] | None]:
+        """Return the token of the memory, and q, k, v of an attention beside it."""
+        if self.config.placement != "gate":
+            return token, None
+        (q, near_q), (k, near_k), (v, near_v) = (x.chunk(2, -2) for x in token[:3])
+        return token._replace(q=q, k=k, v=v), (near_q, near_k, near_v)
+
+    def _onward(self, o: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the memory read (..., H, V) -> q, k, v of the attention behind it."""
+        assert self.between is not None
+        return split_heads((unit(o, READ_FLOOR) * o.shape[-1] ** 0.5).flatten(-2) @ self.between, self.config)
+
+
+def _logit(p: float) -> float:
+    return math.log(p / (1 - p))
