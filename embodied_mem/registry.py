@@ -16,7 +16,8 @@ import importlib.metadata
 import pkgutil
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -90,6 +91,23 @@ def register_lazy(kind: str, name: str, target: str, **meta: Any) -> None:
 def unregister(kind: str, name: str) -> None:
     """Remove a component (for tests and plug-ins that reload)."""
     _kind(kind).pop(name, None)
+
+
+@contextmanager
+def scope(kind: str) -> Iterator[None]:
+    """Undo on exit what was registered or removed under ``kind`` inside (for tests, notebooks and documentation).
+
+    >>> with scope("bench"):
+    ...     _ = register("bench", "doctest-example")(print)
+    >>> "doctest-example" in names("bench")
+    False
+    """
+    _load(kind)
+    before = dict(_kind(kind))
+    try:
+        yield
+    finally:
+        _ENTRIES[kind] = before
 
 
 def get(kind: str, name: str) -> Any:

@@ -36,22 +36,9 @@ def _envs() -> list[Row]:
 
 def _memories() -> list[Row]:
     from embodied_mem import registry
-    from embodied_mem.memory.contract import make_memory
+    from embodied_mem.memory.catalogue import describe
 
-    rows = []
-    for name in registry.names("memory"):
-        memory, meta = make_memory(name), registry.meta("memory", name)
-        rows.append(
-            {
-                "name": name,
-                "family": meta.get("family"),
-                "source": meta.get("source"),
-                "bytes_per_env": memory.bytes_per_env(),
-                "macs_per_token": memory.macs_per_token(),
-                "parallel": memory.parallel,
-            }
-        )
-    return rows
+    return [describe(name) for name in registry.names("memory")]
 
 
 def _presets() -> list[Row]:

@@ -85,6 +85,12 @@ class Based(FastWeights):
         weight = F.pad(torch.ones_like(start[:, :1, :1]), (0, 0, 0, self.rows - 1))
         return torch.cat([start, weight], -1)
 
+    def ages(self, state: State) -> dict[str, Tensor]:
+        """Return the age of every token of the window, the oldest first."""
+        age = torch.arange(self.config.window, device=state["fill"].device).flip(0)
+        age = age.where(age < state["fill"].unsqueeze(1), -1)
+        return {"keys": age, "values": age}
+
     def fast_macs(self) -> int:
         """Write and read of the Taylor part, scores and mean of the window."""
         c = self.config

@@ -305,6 +305,15 @@ class MemoryModule(nn.Module, ABC):
         """Return the bytes of one row of the state."""
         return sum(spec.nbytes for spec in self.state_spec().values())
 
+    def ages(self, state: State) -> dict[str, Tensor]:
+        """Return how long ago what is held was written, by key of ``state``; nothing by default.
+
+        Returns:
+            (n, S) int64 steps for every key that holds S items with a time of writing: 0 for the latest step read, -1
+            where nothing is held.
+        """
+        return {}
+
     def aux_losses(self) -> dict[str, Tensor]:
         """Return extra losses of the last `sequence` call in training mode; none by default."""
         return {}

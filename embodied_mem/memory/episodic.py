@@ -200,6 +200,11 @@ class Episodic(MemoryModule):
         age = state["clock"].unsqueeze(1) - state["written"]
         return {"weights": weights.mean(1), "age": age.where(state["order"] >= 0, -1)}
 
+    def ages(self, state: State) -> dict[str, Tensor]:
+        """Return the age of every slot."""
+        age = (state["clock"].unsqueeze(1) - 1 - state["written"]).where(state["order"] >= 0, -1)
+        return {"keys": age, "values": age}
+
     def _opened(self, state: State, reset: Tensor | None, donate: bool) -> State:
         rows = opened_rows(reset)
         if rows is None:

@@ -182,6 +182,15 @@ class HCAM(MemoryModule):
             outputs.append(y)
         return (outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)), state
 
+    def ages(self, state: State) -> dict[str, Tensor]:
+        """Return the age of every step of the chunk in progress, and of every chunk's last step."""
+        C, N, count = self.config.chunk_steps, self.config.chunks, state["count"].unsqueeze(1)
+        fill, finished = count % C, count // C
+        step = torch.arange(C, device=count.device)
+        ago = (finished - 1 - torch.arange(N, device=count.device)) % N
+        chunk = (fill + ago * C).where(ago < finished, -1)
+        return {"acc": (fill - 1 - step).where(step < fill, -1), "keys": chunk, "chunks": chunk}
+
     def _attend(self, e: Tensor, state: State, resets: Tensor, lengths: Tensor) -> tuple[Tensor, State]:
         """One block: e (B, T, D), lengths (B,) real tokens."""
         (B, T, D), C, N = e.shape, self.config.chunk_steps, self.config.chunks

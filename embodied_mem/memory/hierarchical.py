@@ -9,18 +9,18 @@ ablation is run. The state of part p lies under ``p/``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from embodied_mem import registry
 from embodied_mem.config import from_dict
 from embodied_mem.errors import UsageError
-from embodied_mem.memory.contract import MemoryConfig, MemoryInput, MemoryModule, State, StateSpec
+from embodied_mem.memory.composition import Composed, Part, Plan, plan, skip_connection, under
+from embodied_mem.memory.contract import MemoryConfig, MemoryInput, State
 from embodied_mem.memory.episodic import Episodic, EpisodicConfig
+from embodied_mem.memory.slot_loop import linear_macs
 from embodied_mem.registry import register
 
 __all__ = ["HierarchicalConfig", "HierarchicalMemory"]
@@ -65,79 +65,76 @@ class HierarchicalConfig(MemoryConfig):
 @register(
     "memory",
     "hierarchical",
-    family="composed",
+    family="composition",
     source="working window + episodic bank + spatial slot, gated fusion",
     variants=(
         {"episodic_slots": 0, "working_slots": 8},
         {"working_slots": 2, "episodic_slots": 5, "top_k": 2, "spatial": "gated_delta"},
     ),
 )
-class HierarchicalMemory(MemoryModule):
+class HierarchicalMemory(Composed):
     """Working, episodic and spatial memory under one contract."""
 
     Config = HierarchicalConfig
-    parallel = "attend"
 
     def __init__(self, config: HierarchicalConfig) -> None:
         super().__init__(config)
         self.config: HierarchicalConfig = config
-        self.parts = nn.ModuleDict(_build(config))
-        parts = self._parts().values()
-        self.needs = frozenset().union(*(part.needs for part in parts))
-        compilable = (
-            frozenset({"compilable"}) if all("compilable" in part.properties for part in parts) else frozenset()
-        )
-        self.properties = compilable | (frozenset().union(*(part.properties for part in parts)) & {"hard_write"})
         width = len(self.parts) * config.out_dim
         self.gate = nn.Linear(config.in_dim + width, width)
         nn.init.constant_(self.gate.bias, _GATE_BIAS)
-        same = config.in_dim == config.out_dim
-        self.skip = nn.Identity() if same else nn.Linear(config.in_dim, config.out_dim, bias=False)
+        self.skip = skip_connection(config.in_dim, config.out_dim)
 
     @classmethod
-    def sample_input(cls, config: MemoryConfig, n: int, T: int, generator: torch.Generator) -> MemoryInput:
-        """Return random input of the kind the spatial memory reads."""
-        spatial = _spatial(config) if isinstance(config, HierarchicalConfig) else None
-        if spatial is None:
-            return super().sample_input(config, n, T, generator)
-        return spatial[0].sample_input(spatial[1], n, T, generator)
-
-    def state_spec(self) -> dict[str, StateSpec]:
-        """Return the states of the parts, every key under the name of its part."""
-        return {
-            f"{name}/{key}": spec for name, part in self._parts().items() for key, spec in part.state_spec().items()
+    def plans(cls, config: MemoryConfig) -> dict[str, Plan]:
+        """Return the parts that the config does not leave out."""
+        assert isinstance(config, HierarchicalConfig)
+        shared = {
+            "in_dim": config.in_dim,
+            "out_dim": config.out_dim,
+            "heads": config.heads,
+            "key_dim": config.key_dim,
+            "value_dim": config.value_dim,
+            "residual": False,
         }
+        plans: dict[str, Plan] = {}
+        if config.working_slots:
+            window = {"slots": config.working_slots, "top_k": config.working_slots, "levels": 1}
+            plans["working"] = Episodic, from_dict(EpisodicConfig, {**shared, **window})
+        if config.episodic_slots:
+            bank = {"slots": config.episodic_slots, "top_k": config.top_k}
+            plans["episodic"] = Episodic, from_dict(EpisodicConfig, {**shared, **bank})
+        if config.spatial is not None:
+            part = Part(config.spatial, config.spatial_config)
+            plans["spatial"] = plan(part, "spatial", config.in_dim, config.out_dim)
+        return plans
 
-    def fresh(self, key: str, spec: StateSpec, n: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-        """Return the initial value that the part gives."""
-        name, _, inner = key.partition("/")
-        return self._parts()[name].fresh(inner, spec, n, device, dtype)
-
-    def macs_per_token(self, t: int | None = None) -> int:
-        """Parts, gates and skip."""
-        skip = sum(p.numel() for p in self.skip.parameters())
-        return self.gate.weight.numel() + skip + sum(part.macs_per_token(t) for part in self._parts().values())
-
-    def aux_losses(self) -> dict[str, Tensor]:
-        """Return those of the parts."""
-        return {
-            f"{name}/{key}": loss for name, part in self._parts().items() for key, loss in part.aux_losses().items()
-        }
+    def own_macs(self) -> int:
+        """Gates and skip."""
+        return linear_macs(self.gate) + linear_macs(self.skip)
 
     def forward_step(
-        self, inputs: MemoryInput, state: State, reset: Tensor | None, *, donate: bool
+        self, inputs: MemoryInput, state: State, reset: Tensor | None, *, donate: bool, **soft: Any
     ) -> tuple[Tensor, State]:
         """Read and write every part; see `MemoryModule.step`."""
-        return self._fuse(inputs.x, state, lambda part, inner: part.forward_step(inputs, inner, reset, donate=donate))
+        return self._fuse(
+            inputs.x, [self.step_part(name, inputs, state, reset, donate=donate, **soft) for name in self.parts]
+        )
 
     def forward_sequence(
-        self, inputs: MemoryInput, state: State, resets: Tensor | None, *, valid: Tensor | None, chunk: int | None
+        self,
+        inputs: MemoryInput,
+        state: State,
+        resets: Tensor | None,
+        *,
+        valid: Tensor | None,
+        chunk: int | None,
+        **soft: Any,
     ) -> tuple[Tensor, State]:
         """Read and write every part in its parallel form; see `MemoryModule.sequence`."""
         return self._fuse(
             inputs.x,
-            state,
-            lambda part, inner: part.forward_sequence(inputs, inner, resets, valid=valid, chunk=chunk),
+            [self.run_part(name, inputs, state, resets, valid=valid, chunk=chunk, **soft) for name in self.parts],
         )
 
     def inspect(self, x: Tensor, state: State) -> dict[str, Tensor]:
@@ -148,63 +145,19 @@ class HierarchicalMemory(MemoryModule):
             every part that tells, under ``part/weights`` and ``part/age``. Empty if no part tells.
         """
         found: dict[str, Tensor] = {}
-        for name, part in self._parts().items():
+        for name, part in self.inner().items():
             tell = getattr(part, "inspect", None)
             if tell is not None:
-                told = tell(x, _under(state, name))
+                told = tell(x, under(state, name))
                 found |= {f"{name}/{key}": value for key, value in told.items()}
         main = next((name for name in ("episodic", "working", "spatial") if f"{name}/weights" in found), None)
         return found if main is None else found | {key: found[f"{main}/{key}"] for key in ("weights", "age")}
 
-    def _fuse(
-        self, x: Tensor, state: State, run: Callable[[MemoryModule, State], tuple[Tensor, State]]
-    ) -> tuple[Tensor, State]:
-        reads: list[Tensor] = []
-        new: State = {}
-        for name, part in self._parts().items():
-            read, inner = run(part, _under(state, name))
-            reads.append(read)
-            new |= {f"{name}/{key}": value for key, value in inner.items()}
+    def _fuse(self, x: Tensor, done: list[tuple[Tensor, State]]) -> tuple[Tensor, State]:
+        """Join reads (..., out_dim) and new states of all parts."""
+        reads = [read for read, _ in done]
         gates = self.gate(torch.cat([x, *reads], -1)).sigmoid().chunk(len(reads), -1)
         y = self.skip(x)
         for gate, read in zip(gates, reads, strict=True):
             y = y + gate * read
-        return y, new
-
-    def _parts(self) -> dict[str, MemoryModule]:
-        return dict(self.parts.items())  # type: ignore[arg-type]
-
-
-def _build(config: HierarchicalConfig) -> dict[str, MemoryModule]:
-    shared = {
-        "in_dim": config.in_dim,
-        "out_dim": config.out_dim,
-        "heads": config.heads,
-        "key_dim": config.key_dim,
-        "value_dim": config.value_dim,
-        "residual": False,
-    }
-    parts: dict[str, MemoryModule] = {}
-    if config.working_slots:
-        window = {"slots": config.working_slots, "top_k": config.working_slots, "levels": 1}
-        parts["working"] = Episodic(from_dict(EpisodicConfig, {**shared, **window}))
-    if config.episodic_slots:
-        bank = {"slots": config.episodic_slots, "top_k": config.top_k}
-        parts["episodic"] = Episodic(from_dict(EpisodicConfig, {**shared, **bank}))
-    spatial = _spatial(config)
-    if spatial is not None:
-        parts["spatial"] = spatial[0](spatial[1])
-    return parts
-
-
-def _spatial(config: HierarchicalConfig) -> tuple[type[MemoryModule], MemoryConfig] | None:
-    if config.spatial is None:
-        return None
-    cls: type[MemoryModule] = registry.get("memory", config.spatial)
-    sizes = {"in_dim": config.in_dim, "out_dim": config.out_dim}
-    return cls, from_dict(cls.Config, {**config.spatial_config, **sizes})
-
-
-def _under(state: Mapping[str, Tensor], name: str) -> State:
-    """Return the state of one part, without its prefix."""
-    return {key[len(name) + 1 :]: value for key, value in state.items() if key.startswith(f"{name}/")}
+        return y, {key: value for _, new in done for key, value in new.items()}

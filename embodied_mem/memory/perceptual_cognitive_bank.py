@@ -143,6 +143,13 @@ class PerceptualCognitiveBank(SlotLoop):
         """Return the state with float16 banks; times stay float32, which float16 would round to whole steps."""
         return super().pack(state) | {key: value for key, value in state.items() if key.endswith("/time")}
 
+    def ages(self, state: State) -> dict[str, Tensor]:
+        """Return the age of every entry, rounded where entries of several steps were merged into one."""
+        clock = state["clock"].unsqueeze(1)
+        held = torch.arange(self.config.slots, device=clock.device) < clock
+        ages = {name: clock - 1 - state[f"{name}/time"].round().long() for name in self.streams}
+        return {f"{name}/bank": age.where(held, -1) for name, age in ages.items()}
+
     def macs_per_token(self, t: int | None = None) -> int:
         """Projections, and per stream and block the maps of all entries held, scores and sums."""
         c = self.config

@@ -124,6 +124,12 @@ class WindowMemory(MemoryModule):
         """Return the entries readable at step ``t`` of an episode, None for the most."""
         return self.slots if t is None else min(t, self.slots)
 
+    def ages(self, state: State) -> dict[str, Tensor]:
+        """Return the age of every slot of the ring."""
+        latest = state["count"].unsqueeze(1) - 1
+        age = (latest - torch.arange(self.slots, device=latest.device)) % self.slots
+        return {"ring": age.where(age <= latest, -1)}
+
     def _attend(
         self, x: Tensor, entries: Tensor, state: State, resets: Tensor, lengths: Tensor
     ) -> tuple[Tensor, State]:

@@ -43,7 +43,9 @@ def test_list_memories_holds_the_first_seven(capsys):
     app.run(["list", "memories", "--json"])
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert {"none", "lstm", "gru", "min_gru", "gated_delta", "episodic", "hierarchical"} <= set(rows)
-    assert rows["gru"]["bytes_per_env"] == 512
+    assert rows["gru"]["bytes_per_env"] == 512 and rows["gru"]["fidelity"] == "exact"
+    columns = {"name", "family", "source", "bytes_per_env", "macs_per_token", "parallel", "fidelity"}
+    assert all(columns == row.keys() for row in rows.values())
 
 
 def test_doctor_names_a_command_for_every_gap(capsys):

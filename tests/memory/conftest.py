@@ -51,6 +51,11 @@ def case(request) -> Case:
     return request.param
 
 
+@pytest.fixture
+def cases() -> type[Case]:
+    return Case
+
+
 class Tools:
     """What the checks of the suite share."""
 
@@ -132,6 +137,11 @@ class Tools:
     def leaf(state: State) -> State:
         """The same state with gradients asked for on every float tensor."""
         return {key: value.detach().clone().requires_grad_(value.is_floating_point()) for key, value in state.items()}
+
+    @staticmethod
+    def trained(memory: MemoryModule) -> dict[str, Tensor]:
+        """The parameters that a training run changes, by name."""
+        return {name: parameter for name, parameter in memory.named_parameters() if parameter.requires_grad}
 
     @staticmethod
     def floats(state: State, memory: MemoryModule | None = None, roles: tuple[str, ...] | None = None) -> list[Tensor]:

@@ -20,7 +20,7 @@ def test_a7_finite_and_equal(case, tools, T, scale, rate):
         want, want_after = tools.loop(memory, x, state, resets)
     tools.close(y, want, 1e-10)
     tools.close(after, want_after, 1e-10, "state")
-    sources = [x.x, *tools.floats(state), *memory.parameters()]
+    sources = [x.x, *tools.floats(state), *tools.trained(memory).values()]
     loss = y.square().sum() + sum(value.square().sum() for value in tools.floats(after))
     for gradient in torch.autograd.grad(loss, sources, allow_unused=True):
         assert gradient is None or torch.isfinite(gradient).all()

@@ -28,7 +28,7 @@ def gradients(form, memory, tools, resets, valid=None):
     held = tools.floats(after, memory, ("carry", "param_like"))
     loss = weigh(y) + weigh(more) + sum(weigh(value) for value in held)
     names = {"x": leaf, **{f"s0[{k}]": v for k, v in state.items() if v.requires_grad}}
-    names.update(memory.named_parameters())
+    names.update(tools.trained(memory))
     found = torch.autograd.grad(loss, list(names.values()), allow_unused=True)
     return {n: torch.zeros_like(v) if g is None else g for (n, v), g in zip(names.items(), found)}
 

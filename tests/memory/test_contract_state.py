@@ -49,6 +49,19 @@ def test_spec_matches_the_initial_state(case):
     assert memory.macs_per_token() > 0 and memory.macs_per_token(0) > 0
 
 
+def test_ages_count_the_steps_since_writing(case, tools):
+    memory = case.build(torch.float32)
+    resets = torch.zeros(N, 9, dtype=torch.bool)
+    resets[1, 6] = True
+    with torch.no_grad():
+        _, state = memory.sequence(tools.inputs(memory, N, 9), None, resets)
+    fresh = memory.ages(memory.initial_state(N))
+    for key, age in memory.ages(state).items():
+        assert age.dtype == torch.int64 and age.dim() == 2 and age.shape[1] in memory.state_spec()[key].shape, key
+        assert (age >= -1).all() and (age.amax(1) <= torch.tensor([8, 2, 8])).all(), key
+        assert (fresh[key] == -1).all(), key
+
+
 def test_casts_touch_carry_only(case):
     memory = case.build(torch.float32)
     for key, value in memory.initial_state(N, dtype=torch.bfloat16).items():
