@@ -13,6 +13,9 @@ import gymnasium
 NAMESPACE = "embodied_mem"
 HOME = "embodied_mem.envs"
 
+Score = float | dict[str, float] | None
+"""Mean return of an episode: one number, or one per setting (``difficulty``, ``variant``); None where not known."""
+
 
 @dataclass(frozen=True)
 class Registration:
@@ -28,6 +31,12 @@ class Registration:
     """One line for ``embodied-mem list envs``."""
     kwargs: dict[str, Any] = field(default_factory=dict)
     """Keyword defaults of both classes."""
+    horizon: str | None = None
+    """Correlation horizon: how many steps back lies what an answer needs, per setting where it differs."""
+    memoryless: Score = None
+    """Best mean return of a policy that reacts to the latest observation alone."""
+    oracle: Score = None
+    """Mean return of the best policy that reads the hidden state."""
 
     @property
     def id(self) -> str:
@@ -46,18 +55,27 @@ ENVIRONMENTS: tuple[Registration, ...] = (
         "embodied_mem.envs.probes.tmaze:TMaze",
         "embodied_mem.envs.probes.tmaze:BatchedTMaze",
         "corridor with a cue at its start and a choice at its end; passive or active",
+        horizon="length (passive), length + 1 (active)",
+        memoryless=0.5,
+        oracle=1.0,
     ),
     Registration(
         "RepeatPrevious-v0",
         "embodied_mem.envs.probes.repeat_previous:RepeatPrevious",
         "embodied_mem.envs.probes.repeat_previous:BatchedRepeatPrevious",
         "name the suit of the card seen k-1 cards ago (POPGym's rules)",
+        horizon="k - 1 = 3, 31, 63 (easy, medium, hard)",
+        memoryless={"easy": -0.490, "medium": -0.495, "hard": -0.497},
+        oracle=1.0,
     ),
     Registration(
         "RepeatFirst-v0",
         "embodied_mem.envs.probes.repeat_first:RepeatFirst",
         "embodied_mem.envs.probes.repeat_first:BatchedRepeatFirst",
         "name the suit of the first card at every step (POPGym's rules)",
+        horizon="whole episode: 50, 414, 830 (easy, medium, hard)",
+        memoryless={"easy": -0.499, "medium": -0.500, "hard": -0.500},
+        oracle=1.0,
     ),
     Registration(
         "House-HideAndRecall-v0",
