@@ -34,7 +34,8 @@ class Registration:
     horizon: str | None = None
     """Correlation horizon: how many steps back lies what an answer needs, per setting where it differs."""
     memoryless: Score = None
-    """Best mean return of a policy that reacts to the latest observation alone."""
+    """Best mean return of a policy that reacts to the latest observation alone; of the best one known where the optimum
+    is not derived, which the environment's docstring then says."""
     oracle: Score = None
     """Mean return of the best policy that reads the hidden state."""
 
@@ -76,6 +77,51 @@ ENVIRONMENTS: tuple[Registration, ...] = (
         horizon="whole episode: 50, 414, 830 (easy, medium, hard)",
         memoryless={"easy": -0.499, "medium": -0.500, "hard": -0.500},
         oracle=1.0,
+    ),
+    Registration(
+        "Autoencode-v0",
+        "embodied_mem.envs.probes.autoencode:Autoencode",
+        "embodied_mem.envs.probes.autoencode:BatchedAutoencode",
+        "watch a deck go by, then name its suits in reverse order (POPGym's rules)",
+        horizon="0 to 2 (c - 1) = 102, 206, 310 (easy, medium, hard)",
+        memoryless={"easy": -0.471, "medium": -0.486, "hard": -0.490},
+        oracle=1.0,
+    ),
+    Registration(
+        "CountRecall-v0",
+        "embodied_mem.envs.probes.count_recall:CountRecall",
+        "embodied_mem.envs.probes.count_recall:BatchedCountRecall",
+        "say how many cards of a queried kind have been dealt so far (POPGym's rules)",
+        horizon="whole episode: 50, 102, 206 (easy, medium, hard)",
+        memoryless={"easy": -0.923, "medium": -0.924, "hard": -0.881},
+        oracle=1.0,
+    ),
+    Registration(
+        "Concentration-v0",
+        "embodied_mem.envs.probes.concentration:Concentration",
+        "embodied_mem.envs.probes.concentration:BatchedConcentration",
+        "turn over two face-down cards at a time and find the pairs (POPGym's rules)",
+        horizon="up to 104, 208, 104 (easy, medium, hard)",
+        memoryless={"easy": 0.450, "medium": 0.465, "hard": -0.820},
+        oracle=1.0,
+    ),
+    Registration(
+        "HigherLower-v0",
+        "embodied_mem.envs.probes.higher_lower:HigherLower",
+        "embodied_mem.envs.probes.higher_lower:BatchedHigherLower",
+        "say whether the next card will be higher or lower; counting cards helps (POPGym's rules)",
+        horizon="whole episode: 50, 102, 154 (easy, medium, hard)",
+        memoryless=0.497,
+        oracle=0.923,
+    ),
+    Registration(
+        "MultiarmedBandit-v0",
+        "embodied_mem.envs.probes.multiarmed_bandit:MultiarmedBandit",
+        "embodied_mem.envs.probes.multiarmed_bandit:BatchedMultiarmedBandit",
+        "find the arm that pays most often from payments alone (POPGym's rules)",
+        horizon="whole episode: 199, 399, 599 (easy, medium, hard)",
+        memoryless={"easy": 0.089, "medium": 0.094, "hard": 0.095},
+        oracle={"easy": 0.818, "medium": 0.905, "hard": 0.935},
     ),
     Registration(
         "House-HideAndRecall-v0",

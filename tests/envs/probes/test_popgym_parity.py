@@ -1,57 +1,118 @@
-"""The card probes replay POPGym's own environments on the same hidden decks."""
+"""Every probe with POPGym's rules replays POPGym's own environment on the same hidden state, step by step."""
+
+import importlib
+import itertools
 
 import numpy as np
 import pytest
 
+from embodied_mem.envs import rng
 from embodied_mem.envs.make import make_vec
+from embodied_mem.envs.probes import multiarmed_bandit
+from embodied_mem.policies.scripted.oracle import oracle
 
 pytest.importorskip("popgym", reason="popgym is not installed (extra: peers)")
 
-NAMES = {"RepeatPrevious-v0": "repeat_previous:RepeatPrevious", "RepeatFirst-v0": "repeat_first:RepeatFirst"}
+ROWS, EPISODES = 3, 2
+DIFFICULTIES = ("easy", "medium", "hard")
 
 
-def deal_like(env, suits):
-    """Reset a POPGym environment so that it deals the given suits, in order."""
-    deck, stacks = env.deck, {suit: list(np.flatnonzero(env.deck.suits_idx == suit)) for suit in range(4)}
-    order = np.array([stacks[suit].pop() for suit in suits])
+def stack(deck, kinds, values):
+    """Make a POPGym deck keep an order in which its cards show ``values``, whatever shuffles it."""
+    left = {value: list(np.flatnonzero(kinds == value)) for value in np.unique(kinds)}
+    order = np.array([left[value].pop() for value in values])
 
     class Stacked:
         @staticmethod
         def shuffle(cards):
-            # The last index is dealt first.
-            cards[:] = order[::-1]
+            cards[:] = order
 
-    original = deck.reset
-    deck.reset = lambda shuffle=True, rng=None: original(shuffle=True, rng=Stacked)
-    return env.reset(seed=0)[0]
+    original = type(deck).reset
+    deck.reset = lambda shuffle=True, rng=None: original(deck, shuffle=True, rng=Stacked)
 
 
-@pytest.mark.parametrize("name", list(NAMES))
-@pytest.mark.parametrize("difficulty", ["easy", "medium", "hard"])
+# How the hidden state of our row enters POPGym's environment. Cards are dealt from the end of a deck.
+
+
+def suits(peer, facts, ours, row):
+    stack(peer.deck, peer.deck.suits_idx, facts["suit_deck"][::-1])
+
+
+def ranks(peer, facts, ours, row):
+    stack(peer.deck, peer.deck.ranks_idx, facts["rank_deck"][::-1])
+
+
+def counts(peer, facts, ours, row):
+    stack(peer.value_deck, peer.deck_idx_type, facts["count_values"][::-1])
+    stack(peer.query_deck, peer.deck_idx_type, facts["count_queries"][::-1])
+
+
+def pairs(peer, facts, ours, row):
+    stack(peer.deck, peer.deck_idx_type, facts["concentration_deck"])
+
+
+def arms(peer, facts, ours, row):
+    key, pulls = ours.keys[row : row + 1], itertools.count()
+
+    class Drawn:
+        @staticmethod
+        def random(size=None, dtype=None):
+            if size is not None:
+                return facts["bandit_chance"].astype(dtype)
+            return rng.uniform(key, multiarmed_bandit.PAY_STREAM, next(pulls))[0]
+
+    peer.np_random = Drawn
+
+
+PEERS = {
+    "RepeatPrevious-v0": ("repeat_previous:RepeatPrevious", suits),
+    "RepeatFirst-v0": ("repeat_first:RepeatFirst", suits),
+    "Autoencode-v0": ("autoencode:Autoencode", suits),
+    "CountRecall-v0": ("count_recall:CountRecall", counts),
+    "Concentration-v0": ("concentration:Concentration", pairs),
+    "HigherLower-v0": ("higher_lower:HigherLower", ranks),
+    "MultiarmedBandit-v0": ("multiarmed_bandit:MultiarmedBandit", arms),
+}
+
+
+def spaces_agree(ours, theirs):
+    """Tuples of discrete spaces are one MultiDiscrete space in ours; everything else is the same."""
+    if hasattr(theirs, "spaces"):
+        return ours.nvec.tolist() == [space.n for space in theirs.spaces]
+    return ours == theirs or (hasattr(theirs, "nvec") and ours.nvec.tolist() == theirs.nvec.tolist())
+
+
+@pytest.mark.parametrize("name", list(PEERS))
+@pytest.mark.parametrize("difficulty", DIFFICULTIES)
 def test_observations_rewards_and_ends_are_popgyms(name, difficulty):
-    import importlib
-
-    module, _, cls = NAMES[name].partition(":")
+    target, enter = PEERS[name]
+    module, _, cls = target.partition(":")
     peer_class = getattr(importlib.import_module(f"popgym.envs.{module}"), cls + difficulty.capitalize())
-    ours = make_vec(name, 3, autoreset_mode="DISABLED", difficulty=difficulty)
-    first, _ = ours.reset(seed=11)
-    decks = ours.privileged()["suit_deck"]
-    peers = [peer_class() for _ in range(3)]
-    assert [deal_like(peer, deck) for peer, deck in zip(peers, decks)] == first.tolist()
-    assert peers[0].observation_space == ours.single_observation_space
-    assert peers[0].action_space == ours.single_action_space
-
+    peers = [peer_class() for _ in range(ROWS)]
+    ours = make_vec(name, ROWS, autoreset_mode="DISABLED", difficulty=difficulty)
+    assert spaces_agree(ours.single_observation_space, peers[0].observation_space)
+    assert spaces_agree(ours.single_action_space, peers[0].action_space)
+    best = oracle(name, ours)
     generator = np.random.default_rng(0)
-    steps = 0
-    while steps < 2000:
-        steps += 1
-        right = np.maximum(ours.privileged()["suit_target"], 0)
-        played = np.where(generator.random(3) < 0.5, right, generator.integers(0, 4, 3))
-        observed, reward, terminated, truncated, _ = ours.step(played)
-        theirs = [peer.step(action) for peer, action in zip(peers, played)]
-        assert [item[0] for item in theirs] == observed.tolist()
-        assert reward == pytest.approx([item[1] for item in theirs], abs=1e-7)
-        assert [item[2] for item in theirs] == terminated.tolist() and not truncated.any()
-        if terminated.any():
-            break
-    assert steps == peers[0].max_episode_length
+    ours.action_space.seed(0)
+    for episode in range(EPISODES):
+        observed, _ = ours.reset(seed=11 if episode == 0 else None)
+        facts = ours.privileged()
+        for row, peer in enumerate(peers):
+            enter(peer, {key: value[row] for key, value in facts.items()}, ours, row)
+            assert np.array_equal(np.asarray(peer.reset()[0]), observed[row])
+        state, reset, alive = best.initial_state(ROWS, 0), np.ones(ROWS, bool), np.ones(ROWS, bool)
+        while alive.any():
+            right, state, _ = best.act(observed, state, reset, ours.privileged())
+            # The first row plays as the oracle, the last at random, those between half and half.
+            guess = generator.random(ROWS) < np.linspace(0.0, 1.0, ROWS)
+            shape = (ROWS,) + (1,) * (right.ndim - 1)
+            played = np.where(guess.reshape(shape), ours.action_space.sample(), right)
+            observed, reward, terminated, truncated, _ = ours.step(played)
+            reset = np.zeros(ROWS, bool)
+            for row in np.flatnonzero(alive):
+                seen, gained, ended, cut, _ = peers[row].step(played[row])
+                assert np.allclose(np.asarray(seen), observed[row], rtol=0, atol=1e-6), (episode, row)
+                assert reward[row] == pytest.approx(gained, abs=1e-6)
+                assert (bool(terminated[row]), bool(truncated[row])) == (bool(ended), bool(cut))
+            alive &= ~(terminated | truncated)
