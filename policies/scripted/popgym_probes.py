@@ -57,3 +57,51 @@ class BanditOracle(ProbeOracle):
     def choose(self, facts: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return arms (B,) int64."""
         return facts["bandit_chance"].argmax(axis=1)
+
+
+@register(
+    "agent",
+    "cartpole-oracle",
+    oracle_for=(
+        "embodied_mem/PositionOnlyCartPole-v0",
+        "embodied_mem/VelocityOnlyCartPole-v0",
+        "embodied_mem/NoisyPositionOnlyCartPole-v0",
+    ),
+    about="balances the cart-poles for as long as an episode lasts",
+)
+class CartPoleOracle(ProbeOracle):
+    """Pushes by the sign of a weighted sum of the full state."""
+
+    weights = np.array([0.1, 0.3, 3.0, 1.0])
+    """Of x (m), its velocity, the angle (rad) and its velocity; weights near those of a linear-quadratic regulator."""
+
+    def choose(self, facts: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return 0 left or 1 right, (B,) int64."""
+        return (facts["cartpole_state"] @ self.weights > 0).astype(np.int64)
+
+
+@register(
+    "agent",
+    "pendulum-oracle",
+    oracle_for=(
+        "embodied_mem/PositionOnlyPendulum-v0",
+        "embodied_mem/NoisyPositionOnlyPendulum-v0",
+        "embodied_mem/VelocityOnlyPendulum-v0",
+    ),
+    about="swings the pendulum up by its energy and holds it, from the full state",
+)
+class PendulumOracle(ProbeOracle):
+    """Pumps energy until it suffices to stand upright, then holds by a linear law."""
+
+    torque, gravity = 2.0, 10.0
+
+    def choose(self, facts: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return torques (B, 1) float32."""
+        angle, speed = facts["pendulum_state"].T
+        angle = (angle + np.pi) % (2 * np.pi) - np.pi
+        # Energy per unit of moment of inertia, less that of standing upright: 0 carries the pendulum just to the top.
+        lacking = -(speed**2 / 2 + 1.5 * self.gravity * (np.cos(angle) - 1))
+        pump = self.torque * np.sign(np.where(speed == 0, 1.0, speed)) * np.clip(lacking * 2.0, -1, 1)
+        hold = -(10.0 * angle + 2.0 * speed)
+        near = np.abs(angle) < 0.5
+        return np.clip(np.where(near, hold, pump), -self.torque, self.torque)[:, None].astype(np.float32)

@@ -8,7 +8,7 @@ import pytest
 
 from embodied_mem.envs import rng
 from embodied_mem.envs.make import make_vec
-from embodied_mem.envs.probes import multiarmed_bandit
+from embodied_mem.envs.probes import multiarmed_bandit, partial_cartpole, partial_pendulum
 from embodied_mem.policies.scripted.oracle import oracle
 
 pytest.importorskip("popgym", reason="popgym is not installed (extra: peers)")
@@ -64,6 +64,27 @@ def arms(peer, facts, ours, row):
     peer.np_random = Drawn
 
 
+class Noise:
+    """Stands for NumPy's generator: start values at a reset, then our noise, step by step."""
+
+    def __init__(self, start, key, stream):
+        self.start, self.key, self.stream, self.t = start, key, stream, itertools.count()
+
+    def uniform(self, low, high, size=None):
+        return np.array(self.start)
+
+    def normal(self, mean, sigma):
+        return mean + sigma * rng.normal(self.key, self.stream, 2 * next(self.t) + np.arange(2))
+
+
+def poles(peer, facts, ours, row):
+    peer.np_random = Noise(facts["cartpole_state"], ours.keys[row : row + 1], partial_cartpole.NOISE_STREAM)
+
+
+def pendulums(peer, facts, ours, row):
+    peer.np_random = Noise(facts["pendulum_state"], ours.keys[row : row + 1], partial_pendulum.NOISE_STREAM)
+
+
 PEERS = {
     "RepeatPrevious-v0": ("repeat_previous:RepeatPrevious", suits),
     "RepeatFirst-v0": ("repeat_first:RepeatFirst", suits),
@@ -72,6 +93,11 @@ PEERS = {
     "Concentration-v0": ("concentration:Concentration", pairs),
     "HigherLower-v0": ("higher_lower:HigherLower", ranks),
     "MultiarmedBandit-v0": ("multiarmed_bandit:MultiarmedBandit", arms),
+    "PositionOnlyCartPole-v0": ("position_only_cartpole:PositionOnlyCartPole", poles),
+    "VelocityOnlyCartPole-v0": ("velocity_only_cartpole:VelocityOnlyCartPole", poles),
+    "NoisyPositionOnlyCartPole-v0": ("noisy_position_only_cartpole:NoisyPositionOnlyCartPole", poles),
+    "PositionOnlyPendulum-v0": ("position_only_pendulum:PositionOnlyPendulum", pendulums),
+    "NoisyPositionOnlyPendulum-v0": ("noisy_position_only_pendulum:NoisyPositionOnlyPendulum", pendulums),
 }
 
 
@@ -116,3 +142,22 @@ def test_observations_rewards_and_ends_are_popgyms(name, difficulty):
                 assert reward[row] == pytest.approx(gained, abs=1e-6)
                 assert (bool(terminated[row]), bool(truncated[row])) == (bool(ended), bool(cut))
             alive &= ~(terminated | truncated)
+
+
+@pytest.mark.parametrize("difficulty", DIFFICULTIES)
+def test_the_velocity_only_pendulum_is_the_hidden_half_of_popgyms(difficulty):
+    """POPGym has no such game: the speed comes from the state of its position-only pendulum."""
+    position = importlib.import_module("popgym.envs.position_only_pendulum")
+    peer = getattr(position, "PositionOnlyPendulum" + difficulty.capitalize())()
+    ours = make_vec("VelocityOnlyPendulum-v0", 1, autoreset_mode="DISABLED", difficulty=difficulty)
+    observed, _ = ours.reset(seed=3)
+    pendulums(peer, {"pendulum_state": ours.privileged()["pendulum_state"][0]}, ours, 0)
+    peer.reset()
+    ours.action_space.seed(0)
+    truncated = np.zeros(1, bool)
+    while not truncated.any():
+        assert observed[0] == pytest.approx(peer.get_state()[2:], abs=1e-6)
+        action = ours.action_space.sample()
+        observed, reward, _, truncated, _ = ours.step(action)
+        _, gained, _, cut, _ = peer.step(action[0])
+        assert (reward[0], bool(truncated[0])) == (pytest.approx(gained, abs=1e-6), cut)

@@ -40,10 +40,14 @@ def agrees(total, expected):
     return abs(total.mean() - expected) < 4 * total.std() / np.sqrt(len(total)) + 6e-4
 
 
-ORACLES = ["Autoencode-v0", "CountRecall-v0", "Concentration-v0", "HigherLower-v0", "MultiarmedBandit-v0"]
+GAMES = ["Autoencode-v0", "CountRecall-v0", "Concentration-v0", "HigherLower-v0", "MultiarmedBandit-v0"]
+CONTROL = [
+    *(f"{kind}CartPole-v0" for kind in ("PositionOnly", "VelocityOnly", "NoisyPositionOnly")),
+    *(f"{kind}Pendulum-v0" for kind in ("PositionOnly", "VelocityOnly", "NoisyPositionOnly")),
+]
 
 
-@pytest.mark.parametrize("name", ORACLES)
+@pytest.mark.parametrize("name", GAMES + CONTROL)
 @pytest.mark.parametrize("difficulty", DIFFICULTIES)
 def test_oracles_earn_what_is_stated(name, difficulty):
     best = oracle(name)
@@ -126,3 +130,31 @@ def test_bandit_without_memory(difficulty, arms, steps):
         lambda env, seen: np.where(seen == 1, 0, generator.integers(1, arms, len(seen))),
     )
     assert agrees(total, expected)
+
+
+def lottery(env, seen, generator=np.random.default_rng(0)):
+    return (generator.random(len(seen)) < 1 / (1 + np.exp(-24 * seen[:, 1]))).astype(np.int64)
+
+
+def torque(values):
+    return np.clip(values, -2, 2)[:, None].astype(np.float32)
+
+
+REACTIONS = {
+    "PositionOnlyCartPole-v0": lottery,
+    "VelocityOnlyCartPole-v0": lambda env, seen: (seen[:, 1] + 0.1 * seen[:, 0] > 0).astype(np.int64),
+    "NoisyPositionOnlyCartPole-v0": lambda env, seen: (seen[:, 1] > 0).astype(np.int64),
+    "PositionOnlyPendulum-v0": lambda env, seen: torque(-30 * seen[:, 1]),
+    "NoisyPositionOnlyPendulum-v0": lambda env, seen: torque(-10 * seen[:, 1]),
+    "VelocityOnlyPendulum-v0": lambda env, seen: torque(
+        2 * np.sign(seen[:, 0]) * np.where(np.abs(seen[:, 0]) < 5.4, 1, -1)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONTROL)
+@pytest.mark.parametrize("difficulty", DIFFICULTIES)
+def test_control_without_memory(name, difficulty):
+    total, _, _ = play(name, difficulty, REACTIONS[name])
+    # Both figures are measured: each has a standard error.
+    assert abs(total.mean() - stated(name, "memoryless", difficulty)) < 5 * total.std() / np.sqrt(N) + 2e-3
