@@ -105,3 +105,37 @@ class PendulumOracle(ProbeOracle):
         hold = -(10.0 * angle + 2.0 * speed)
         near = np.abs(angle) < 0.5
         return np.clip(np.where(near, hold, pump), -self.torque, self.torque)[:, None].astype(np.float32)
+
+
+def first_place(wanted: np.ndarray) -> np.ndarray:
+    """Return [row, column] (B, 2) int64 of the first True of each map (B, size, size), [0, 0] where there is none."""
+    place = wanted.reshape(len(wanted), -1).argmax(axis=1)
+    return np.stack(np.divmod(place, wanted.shape[2]), axis=1)
+
+
+@register(
+    "agent",
+    "battleship-oracle",
+    oracle_for=("embodied_mem/Battleship-v0",),
+    about="shoots at ships only",
+)
+class BattleshipOracle(ProbeOracle):
+    """Shoots at the first ship cell that is left."""
+
+    def choose(self, facts: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return cells (B, 2) int64."""
+        return first_place(facts["battleship_board"] & ~facts["battleship_shot"])
+
+
+@register(
+    "agent",
+    "minesweeper-oracle",
+    oracle_for=("embodied_mem/MineSweeper-v0",),
+    about="clicks clear squares only",
+)
+class MineSweeperOracle(ProbeOracle):
+    """Clicks the first clear square that is left."""
+
+    def choose(self, facts: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return squares (B, 2) int64."""
+        return first_place(facts["minesweeper_field"] == 0)

@@ -64,6 +64,19 @@ def arms(peer, facts, ours, row):
     peer.np_random = Drawn
 
 
+def ships(peer, facts, ours, row):
+    peer.place_ship = lambda board, length: facts["battleship_board"].astype(np.int8)
+
+
+def mines(peer, facts, ours, row):
+    class Chosen:
+        @staticmethod
+        def choice(squares, size, replace):
+            return squares[facts["minesweeper_field"].reshape(-1) == 1]
+
+    peer.np_random = Chosen
+
+
 class Noise:
     """Stands for NumPy's generator: start values at a reset, then our noise, step by step."""
 
@@ -93,6 +106,8 @@ PEERS = {
     "Concentration-v0": ("concentration:Concentration", pairs),
     "HigherLower-v0": ("higher_lower:HigherLower", ranks),
     "MultiarmedBandit-v0": ("multiarmed_bandit:MultiarmedBandit", arms),
+    "Battleship-v0": ("battleship:Battleship", ships),
+    "MineSweeper-v0": ("minesweeper:MineSweeper", mines),
     "PositionOnlyCartPole-v0": ("position_only_cartpole:PositionOnlyCartPole", poles),
     "VelocityOnlyCartPole-v0": ("velocity_only_cartpole:VelocityOnlyCartPole", poles),
     "NoisyPositionOnlyCartPole-v0": ("noisy_position_only_cartpole:NoisyPositionOnlyCartPole", poles),
@@ -161,3 +176,23 @@ def test_the_velocity_only_pendulum_is_the_hidden_half_of_popgyms(difficulty):
         observed, reward, _, truncated, _ = ours.step(action)
         _, gained, _, cut, _ = peer.step(action[0])
         assert (reward[0], bool(truncated[0])) == (pytest.approx(gained, abs=1e-6), cut)
+
+
+def test_ships_lie_where_popgym_puts_them():
+    battleship = importlib.import_module("popgym.envs.battleship")
+    peer = battleship.BattleshipEasy()
+    boards = []
+    for seed in range(1500):
+        peer.reset(seed=seed)
+        boards.append(peer.board.copy())
+    ours = make_vec("Battleship-v0", 20_000, difficulty="easy")
+    ours.reset(seed=0)
+    boards, board = np.array(boards), ours.privileged()["battleship_board"]
+    assert (board.sum((1, 2)) == 12).all()
+    # Five standard errors of the rarer sample.
+    tolerance = 5 * np.sqrt(0.25 * 0.75 / len(boards))
+    assert np.abs(boards.mean(0) - board.mean(0)).max() < tolerance
+    # Neighbours along rows and columns lie together as often.
+    for a, b in ((np.s_[:, 1:], np.s_[:, :-1]), (np.s_[1:], np.s_[:-1])):
+        theirs = np.mean([one[a] & one[b] for one in boards], axis=0)
+        assert np.abs(theirs - np.mean([one[a] & one[b] for one in board], axis=0)).max() < tolerance

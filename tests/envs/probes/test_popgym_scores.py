@@ -41,6 +41,7 @@ def agrees(total, expected):
 
 
 GAMES = ["Autoencode-v0", "CountRecall-v0", "Concentration-v0", "HigherLower-v0", "MultiarmedBandit-v0"]
+GAMES += ["Battleship-v0", "MineSweeper-v0"]
 CONTROL = [
     *(f"{kind}CartPole-v0" for kind in ("PositionOnly", "VelocityOnly", "NoisyPositionOnly")),
     *(f"{kind}Pendulum-v0" for kind in ("PositionOnly", "VelocityOnly", "NoisyPositionOnly")),
@@ -130,6 +131,48 @@ def test_bandit_without_memory(difficulty, arms, steps):
         lambda env, seen: np.where(seen == 1, 0, generator.integers(1, arms, len(seen))),
     )
     assert agrees(total, expected)
+
+
+def drawn(generator, chances, size):
+    """Return places (n, 2) drawn from a distribution per row, chances (n, size * size)."""
+    place = (generator.random((len(chances), 1)) * chances.sum(1, keepdims=True) > chances.cumsum(1)).sum(1)
+    return np.stack(np.divmod(place, size), axis=1)
+
+
+@pytest.mark.parametrize(("difficulty", "size"), [("easy", 8), ("medium", 10), ("hard", 12)])
+def test_battleship_without_memory(difficulty, size):
+    env = make_vec("Battleship-v0", 4000, difficulty=difficulty)
+    env.reset(seed=1)
+    cells, ships = size * size, 12
+    boards = env.privileged()["battleship_board"]
+    ship = np.mean([np.rot90(side.mean(0), turn) for side in (boards, boards[:, ::-1]) for turn in range(4)], axis=0)
+    ship = ship.reshape(-1)
+    assert ship.sum() == pytest.approx(ships)
+    # q of P (1 - q)^(cells - 1) = level, with the level at which q sums to 1.
+    levels = np.linspace(0.01, 1.0, 2000)[:, None] * ship.min()
+    q = 1 - (levels / ship) ** (1 / (cells - 1))
+    q = q[np.abs(q.sum(1) - 1).argmin()]
+    hits = (ship * (1 - (1 - q) ** cells)).sum()
+    expected = hits / ships - (cells - hits) / (cells - ships)
+    assert stated("Battleship-v0", "memoryless", difficulty) == pytest.approx(expected, abs=3e-3)
+    generator = np.random.default_rng(0)
+    total, _, _ = play("Battleship-v0", difficulty, lambda env, seen: drawn(generator, np.tile(q, (N, 1)), size))
+    assert abs(total.mean() - expected) < 4 * total.std() / np.sqrt(N) + 3e-3
+
+
+SQUARES = ([1, 2, 5, 6, 7, 9], [3, 4, 8, 11, 12, 14], [0, 15])
+
+
+@pytest.mark.parametrize(("difficulty", "size"), [("easy", 4), ("medium", 6), ("hard", 8)])
+def test_minesweeper_without_memory(difficulty, size):
+    chances = np.ones((10, size * size))
+    if difficulty == "easy":
+        for mines, squares in enumerate(SQUARES):
+            chances[mines] = np.isin(np.arange(16), squares)
+    generator = np.random.default_rng(0)
+    total, _, _ = play("MineSweeper-v0", difficulty, lambda env, seen: drawn(generator, chances[seen], size))
+    # Both figures are measured.
+    assert abs(total.mean() - stated("MineSweeper-v0", "memoryless", difficulty)) < 5 * total.std() / np.sqrt(N)
 
 
 def lottery(env, seen, generator=np.random.default_rng(0)):
