@@ -2,6 +2,8 @@
 
 import importlib
 import itertools
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -77,6 +79,34 @@ def mines(peer, facts, ours, row):
     peer.np_random = Chosen
 
 
+class FixedMaze:
+    """Stands for mazelib's maze: ``grid`` is set before an episode and tells start and end."""
+
+    next_grid = None
+
+    def generate(self):
+        grid = self.next_grid
+        self.start, self.end = (next(map(tuple, np.argwhere(grid == kind)), None) for kind in (2, 3))
+        self.grid = np.where(grid > 1, 1, grid)
+
+    def generate_entrances(self, start_outer):
+        assert start_outer
+
+
+def mazes(peer, facts, ours, row):
+    FixedMaze.next_grid = facts["labyrinth_grid"]
+
+
+@pytest.fixture
+def mazelib(monkeypatch):
+    """POPGym imports mazelib for its labyrinths; a stand-in hands it our mazes, so it need not be installed."""
+    package, generate, hunt = (types.ModuleType(name) for name in ("mazelib", "generate", "HuntAndKill"))
+    package.Maze, hunt.HuntAndKill = FixedMaze, lambda *size: None
+    monkeypatch.setitem(sys.modules, "mazelib", package)
+    monkeypatch.setitem(sys.modules, "mazelib.generate", generate)
+    monkeypatch.setitem(sys.modules, "mazelib.generate.HuntAndKill", hunt)
+
+
 class Noise:
     """Stands for NumPy's generator: start values at a reset, then our noise, step by step."""
 
@@ -108,6 +138,8 @@ PEERS = {
     "MultiarmedBandit-v0": ("multiarmed_bandit:MultiarmedBandit", arms),
     "Battleship-v0": ("battleship:Battleship", ships),
     "MineSweeper-v0": ("minesweeper:MineSweeper", mines),
+    "LabyrinthExplore-v0": ("labyrinth_explore:LabyrinthExplore", mazes),
+    "LabyrinthEscape-v0": ("labyrinth_escape:LabyrinthEscape", mazes),
     "PositionOnlyCartPole-v0": ("position_only_cartpole:PositionOnlyCartPole", poles),
     "VelocityOnlyCartPole-v0": ("velocity_only_cartpole:VelocityOnlyCartPole", poles),
     "NoisyPositionOnlyCartPole-v0": ("noisy_position_only_cartpole:NoisyPositionOnlyCartPole", poles),
@@ -123,9 +155,10 @@ def spaces_agree(ours, theirs):
     return ours == theirs or (hasattr(theirs, "nvec") and ours.nvec.tolist() == theirs.nvec.tolist())
 
 
+@pytest.mark.filterwarnings("ignore:Maze environments:DeprecationWarning")
 @pytest.mark.parametrize("name", list(PEERS))
 @pytest.mark.parametrize("difficulty", DIFFICULTIES)
-def test_observations_rewards_and_ends_are_popgyms(name, difficulty):
+def test_observations_rewards_and_ends_are_popgyms(name, difficulty, mazelib):
     target, enter = PEERS[name]
     module, _, cls = target.partition(":")
     peer_class = getattr(importlib.import_module(f"popgym.envs.{module}"), cls + difficulty.capitalize())

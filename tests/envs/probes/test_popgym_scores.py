@@ -41,7 +41,7 @@ def agrees(total, expected):
 
 
 GAMES = ["Autoencode-v0", "CountRecall-v0", "Concentration-v0", "HigherLower-v0", "MultiarmedBandit-v0"]
-GAMES += ["Battleship-v0", "MineSweeper-v0"]
+GAMES += ["Battleship-v0", "MineSweeper-v0", "LabyrinthExplore-v0", "LabyrinthEscape-v0"]
 CONTROL = [
     *(f"{kind}CartPole-v0" for kind in ("PositionOnly", "VelocityOnly", "NoisyPositionOnly")),
     *(f"{kind}Pendulum-v0" for kind in ("PositionOnly", "VelocityOnly", "NoisyPositionOnly")),
@@ -51,9 +51,16 @@ CONTROL = [
 @pytest.mark.parametrize("name", GAMES + CONTROL)
 @pytest.mark.parametrize("difficulty", DIFFICULTIES)
 def test_oracles_earn_what_is_stated(name, difficulty):
-    best = oracle(name)
-    n = 200 if name == "Concentration-v0" else N
-    total, success, _ = play(name, difficulty, lambda env, seen: best.act(seen, {}, None, env.privileged())[0], n=n)
+    n = 200 if name.startswith(("Concentration", "Labyrinth")) else N
+    best, reset = oracle(name), np.zeros(n, bool)
+    state = best.initial_state(n)
+
+    def know(env, seen):
+        nonlocal state
+        action, state, _ = best.act(seen, state, reset, env.privileged())
+        return action
+
+    total, success, _ = play(name, difficulty, know, n=n)
     assert agrees(total, stated(name, "oracle", difficulty)) and success.all()
 
 
@@ -201,3 +208,25 @@ def test_control_without_memory(name, difficulty):
     total, _, _ = play(name, difficulty, REACTIONS[name])
     # Both figures are measured: each has a standard error.
     assert abs(total.mean() - stated(name, "memoryless", difficulty)) < 5 * total.std() / np.sqrt(N) + 2e-3
+
+
+def follow_the_wall(env, seen):
+    """Keep the left hand on the wall; the last action, which is observed, is the heading."""
+    view, last, rows = seen[:, :9].reshape(-1, 3, 3), seen[:, 9], np.arange(len(seen))
+    back, down, across = np.array([1, 0, 3, 2, 4]), np.array([0, 0, -1, 1]), np.array([-1, 1, 0, 0])
+    heading = np.minimum(last, 3)
+    left = np.array([3, 2, 0, 1])[heading]
+    action = back[heading]
+    for turn in (back[left], heading, left):
+        action = np.where(np.isin(view[rows, 1 + down[turn], 1 + across[turn]], (0, 3)), turn, action)
+    # First the way into the maze: the view is cut at the upper and the left rim.
+    north, west = view[:, 0, 1] == 2, view[:, 1, 0] == 2
+    inward = np.select([north, west, view[:, 0, 1] == 0], [3, 1, 2], 0)
+    return np.where(last == 4, inward, action)
+
+
+@pytest.mark.parametrize("name", ["LabyrinthExplore-v0", "LabyrinthEscape-v0"])
+@pytest.mark.parametrize("difficulty", DIFFICULTIES)
+def test_labyrinths_without_memory(name, difficulty):
+    total, success, _ = play(name, difficulty, follow_the_wall)
+    assert success.all() and agrees(total, stated(name, "memoryless", difficulty))
