@@ -53,7 +53,7 @@ class LabyrinthOracle:
         raise NotImplementedError
 
     def costs(self, maps: State, explored: np.ndarray) -> np.ndarray:
-        """Return what each of the four neighbours costs (B, 4), given their map values and whether they were visited."""
+        """Return what each of the four neighbours costs (B, 4), given their map values and if they were visited."""
         raise NotImplementedError
 
 
