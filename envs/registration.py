@@ -13,6 +13,9 @@ import gymnasium
 NAMESPACE = "embodied_mem"
 HOME = "embodied_mem.envs"
 
+Score = float | dict[str, float] | None
+"""Mean return of an episode: one number, or one per setting (``difficulty``, ``variant``); None where not known."""
+
 
 @dataclass(frozen=True)
 class Registration:
@@ -28,6 +31,13 @@ class Registration:
     """One line for ``embodied-mem list envs``."""
     kwargs: dict[str, Any] = field(default_factory=dict)
     """Keyword defaults of both classes."""
+    horizon: str | None = None
+    """Correlation horizon: how many steps back lies what an answer needs, per setting where it differs."""
+    memoryless: Score = None
+    """Best mean return of a policy that reacts to the latest observation alone; of the best one known where the optimum
+    is not derived, which the environment's docstring then says."""
+    oracle: Score = None
+    """Mean return of the best policy that reads the hidden state."""
 
     @property
     def id(self) -> str:
@@ -46,18 +56,162 @@ ENVIRONMENTS: tuple[Registration, ...] = (
         "embodied_mem.envs.probes.tmaze:TMaze",
         "embodied_mem.envs.probes.tmaze:BatchedTMaze",
         "corridor with a cue at its start and a choice at its end; passive or active",
+        horizon="length (passive), length + 1 (active)",
+        memoryless=0.5,
+        oracle=1.0,
     ),
     Registration(
         "RepeatPrevious-v0",
         "embodied_mem.envs.probes.repeat_previous:RepeatPrevious",
         "embodied_mem.envs.probes.repeat_previous:BatchedRepeatPrevious",
         "name the suit of the card seen k-1 cards ago (POPGym's rules)",
+        horizon="k - 1 = 3, 31, 63 (easy, medium, hard)",
+        memoryless={"easy": -0.490, "medium": -0.495, "hard": -0.497},
+        oracle=1.0,
     ),
     Registration(
         "RepeatFirst-v0",
         "embodied_mem.envs.probes.repeat_first:RepeatFirst",
         "embodied_mem.envs.probes.repeat_first:BatchedRepeatFirst",
         "name the suit of the first card at every step (POPGym's rules)",
+        horizon="whole episode: 50, 414, 830 (easy, medium, hard)",
+        memoryless={"easy": -0.499, "medium": -0.500, "hard": -0.500},
+        oracle=1.0,
+    ),
+    Registration(
+        "Autoencode-v0",
+        "embodied_mem.envs.probes.autoencode:Autoencode",
+        "embodied_mem.envs.probes.autoencode:BatchedAutoencode",
+        "watch a deck go by, then name its suits in reverse order (POPGym's rules)",
+        horizon="0 to 2 (c - 1) = 102, 206, 310 (easy, medium, hard)",
+        memoryless={"easy": -0.471, "medium": -0.486, "hard": -0.490},
+        oracle=1.0,
+    ),
+    Registration(
+        "CountRecall-v0",
+        "embodied_mem.envs.probes.count_recall:CountRecall",
+        "embodied_mem.envs.probes.count_recall:BatchedCountRecall",
+        "say how many cards of a queried kind have been dealt so far (POPGym's rules)",
+        horizon="whole episode: 50, 102, 206 (easy, medium, hard)",
+        memoryless={"easy": -0.923, "medium": -0.924, "hard": -0.881},
+        oracle=1.0,
+    ),
+    Registration(
+        "Concentration-v0",
+        "embodied_mem.envs.probes.concentration:Concentration",
+        "embodied_mem.envs.probes.concentration:BatchedConcentration",
+        "turn over two face-down cards at a time and find the pairs (POPGym's rules)",
+        horizon="up to 104, 208, 104 (easy, medium, hard)",
+        memoryless={"easy": 0.450, "medium": 0.465, "hard": -0.820},
+        oracle=1.0,
+    ),
+    Registration(
+        "HigherLower-v0",
+        "embodied_mem.envs.probes.higher_lower:HigherLower",
+        "embodied_mem.envs.probes.higher_lower:BatchedHigherLower",
+        "say whether the next card will be higher or lower; counting cards helps (POPGym's rules)",
+        horizon="whole episode: 50, 102, 154 (easy, medium, hard)",
+        memoryless=0.497,
+        oracle=0.923,
+    ),
+    Registration(
+        "MultiarmedBandit-v0",
+        "embodied_mem.envs.probes.multiarmed_bandit:MultiarmedBandit",
+        "embodied_mem.envs.probes.multiarmed_bandit:BatchedMultiarmedBandit",
+        "find the arm that pays most often from payments alone (POPGym's rules)",
+        horizon="whole episode: 199, 399, 599 (easy, medium, hard)",
+        memoryless={"easy": 0.089, "medium": 0.094, "hard": 0.095},
+        oracle={"easy": 0.818, "medium": 0.905, "hard": 0.935},
+    ),
+    Registration(
+        "Battleship-v0",
+        "embodied_mem.envs.probes.battleship:Battleship",
+        "embodied_mem.envs.probes.battleship:BatchedBattleship",
+        "sink hidden ships, hearing only hit or miss (POPGym's rules)",
+        horizon="whole episode: up to 63, 99, 143 (easy, medium, hard)",
+        memoryless={"easy": -0.435, "medium": -0.404, "hard": -0.389},
+        oracle=1.0,
+    ),
+    Registration(
+        "MineSweeper-v0",
+        "embodied_mem.envs.probes.minesweeper:MineSweeper",
+        "embodied_mem.envs.probes.minesweeper:BatchedMineSweeper",
+        "uncover every clear square, seeing only the number of mines around the last one (POPGym's rules)",
+        horizon="whole episode: up to 13, 29, 53 (easy, medium, hard)",
+        memoryless={"easy": -0.184, "medium": -0.401, "hard": -0.432},
+        oracle=1.0,
+    ),
+    Registration(
+        "LabyrinthExplore-v0",
+        "embodied_mem.envs.probes.labyrinth:LabyrinthExplore",
+        "embodied_mem.envs.probes.labyrinth:BatchedLabyrinthExplore",
+        "visit every square of a maze, seeing the squares around (POPGym's rules)",
+        horizon="0: the observation holds the last action, by which a wall can be followed",
+        memoryless={"easy": 0.968, "medium": 0.925, "hard": 0.864},
+        oracle={"easy": 0.982, "medium": 0.957, "hard": 0.919},
+    ),
+    Registration(
+        "LabyrinthEscape-v0",
+        "embodied_mem.envs.probes.labyrinth:LabyrinthEscape",
+        "embodied_mem.envs.probes.labyrinth:BatchedLabyrinthEscape",
+        "find the way out of a maze, seeing the squares around (POPGym's rules)",
+        horizon="0: the observation holds the last action, by which a wall can be followed",
+        memoryless={"easy": 0.951, "medium": 0.903, "hard": 0.841},
+        oracle={"easy": 0.979, "medium": 0.966, "hard": 0.949},
+    ),
+    Registration(
+        "PositionOnlyCartPole-v0",
+        "embodied_mem.envs.probes.partial_cartpole:PositionOnlyCartPole",
+        "embodied_mem.envs.probes.partial_cartpole:BatchedPositionOnlyCartPole",
+        "balance a pole, seeing positions only (POPGym's rules)",
+        horizon="1",
+        memoryless={"easy": 0.256, "medium": 0.127, "hard": 0.085},
+        oracle=1.0,
+    ),
+    Registration(
+        "VelocityOnlyCartPole-v0",
+        "embodied_mem.envs.probes.partial_cartpole:VelocityOnlyCartPole",
+        "embodied_mem.envs.probes.partial_cartpole:BatchedVelocityOnlyCartPole",
+        "balance a pole, seeing velocities only (POPGym's rules)",
+        horizon="up to 199, 399, 599 (easy, medium, hard)",
+        memoryless={"easy": 1.000, "medium": 0.999, "hard": 0.852},
+        oracle=1.0,
+    ),
+    Registration(
+        "NoisyPositionOnlyCartPole-v0",
+        "embodied_mem.envs.probes.partial_cartpole:NoisyPositionOnlyCartPole",
+        "embodied_mem.envs.probes.partial_cartpole:BatchedNoisyPositionOnlyCartPole",
+        "balance a pole, seeing positions with noise (POPGym's rules)",
+        horizon="some tens of steps",
+        memoryless={"easy": 0.248, "medium": 0.198, "hard": 0.167},
+        oracle=1.0,
+    ),
+    Registration(
+        "PositionOnlyPendulum-v0",
+        "embodied_mem.envs.probes.partial_pendulum:PositionOnlyPendulum",
+        "embodied_mem.envs.probes.partial_pendulum:BatchedPositionOnlyPendulum",
+        "swing a pendulum up, seeing its angle only (POPGym's rules)",
+        horizon="1",
+        memoryless={"easy": 0.362, "medium": 0.362, "hard": 0.360},
+        oracle={"easy": 0.907, "medium": 0.876, "hard": 0.815},
+    ),
+    Registration(
+        "NoisyPositionOnlyPendulum-v0",
+        "embodied_mem.envs.probes.partial_pendulum:NoisyPositionOnlyPendulum",
+        "embodied_mem.envs.probes.partial_pendulum:BatchedNoisyPositionOnlyPendulum",
+        "swing a pendulum up, seeing its angle with noise (POPGym's rules)",
+        horizon="some tens of steps",
+        memoryless={"easy": 0.340, "medium": 0.326, "hard": 0.318},
+        oracle=0.907,
+    ),
+    Registration(
+        "VelocityOnlyPendulum-v0",
+        "embodied_mem.envs.probes.partial_pendulum:VelocityOnlyPendulum",
+        "embodied_mem.envs.probes.partial_pendulum:BatchedVelocityOnlyPendulum",
+        "swing a pendulum up, seeing its speed only (POPGym's rules, not in its set)",
+        horizon="2",
+        memoryless={"easy": 0.481, "medium": 0.476, "hard": 0.464},
+        oracle={"easy": 0.907, "medium": 0.876, "hard": 0.815},
     ),
     Registration(
         "House-HideAndRecall-v0",

@@ -31,7 +31,16 @@ def register(app: typer.Typer) -> None:
 def _envs() -> list[Row]:
     from embodied_mem.envs.registration import ENVIRONMENTS
 
-    return [{"name": item.id, "about": item.summary} for item in ENVIRONMENTS]
+    return [
+        {
+            "name": item.id,
+            "about": item.summary,
+            "horizon": item.horizon,
+            "memoryless": item.memoryless,
+            "oracle": item.oracle,
+        }
+        for item in ENVIRONMENTS
+    ]
 
 
 def _memories() -> list[Row]:

@@ -93,4 +93,6 @@ def _number(value: Any) -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, list | tuple):
         return escape(", ".join(str(item) for item in value))
+    if isinstance(value, Mapping):
+        return escape(", ".join(f"{name} {item}" for name, item in value.items()))
     return "-" if value is None else escape(str(value))

@@ -25,7 +25,7 @@ class BatchedRepeatFirst(BatchedSuits):
     def __init__(self, num_envs: int = 1, *, difficulty: str = "easy", **kwargs: Any) -> None:
         """Set up N games at ``difficulty`` easy, medium or hard; ``kwargs`` as in `BatchedEnv`."""
         self.difficulty = difficulty
-        super().__init__(num_envs, decks=level(difficulty, LEVELS), first_question=1, **kwargs)
+        super().__init__(num_envs, level(difficulty, LEVELS), 1, **kwargs)
 
     def _target(self) -> np.ndarray:
         return self._deck[:, 0]

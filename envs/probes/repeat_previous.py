@@ -27,7 +27,7 @@ class BatchedRepeatPrevious(BatchedSuits):
         """Set up N games at ``difficulty`` easy, medium or hard; ``kwargs`` as in `BatchedEnv`."""
         decks, self.k = level(difficulty, LEVELS)
         self.difficulty = difficulty
-        super().__init__(num_envs, decks=decks, first_question=self.k, **kwargs)
+        super().__init__(num_envs, decks, self.k, **kwargs)
 
     def _target(self) -> np.ndarray:
         return self._card(np.maximum(self._seen - self.k, 0))

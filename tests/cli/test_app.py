@@ -14,6 +14,8 @@ from embodied_mem import registry
 from embodied_mem._version import __version__
 from embodied_mem.cli import app, doctor
 from embodied_mem.cli import list as list_command
+from embodied_mem.cli.output import emit_rows
+from embodied_mem.envs import ENVIRONMENTS
 
 
 @pytest.mark.parametrize(
@@ -46,6 +48,23 @@ def test_list_memories_holds_the_first_seven(capsys):
     assert rows["gru"]["bytes_per_env"] == 512 and rows["gru"]["fidelity"] == "exact"
     columns = {"name", "family", "source", "bytes_per_env", "macs_per_token", "parallel", "fidelity"}
     assert all(columns == row.keys() for row in rows.values())
+
+
+def test_list_envs_states_horizon_and_scores_of_every_probe(capsys):
+    app.run(["list", "envs", "--json"])
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    targets = {item.id: item.vector for item in ENVIRONMENTS}
+    probes = [row for name, row in rows.items() if ".envs.probes." in targets[name]]
+    assert rows["embodied_mem/RepeatPrevious-v0"]["memoryless"]["easy"] == pytest.approx(2 * 13 / 51 - 1, abs=1e-3)
+    for row in probes:
+        assert row["horizon"] and row["memoryless"] is not None and row["oracle"] is not None
+        ceiling, floor = row["oracle"], row["memoryless"]
+        settings = {key for score in (ceiling, floor) if isinstance(score, dict) for key in score} or {""}
+        for setting in settings:
+            top, low = (score[setting] if isinstance(score, dict) else score for score in (ceiling, floor))
+            assert low <= top, (row["name"], setting)
+    emit_rows([{"name": "a", "score": {"easy": -0.49, "hard": 1.0}}], False)
+    assert "easy -0.49, hard 1.0" in capsys.readouterr().out
 
 
 def test_doctor_names_a_command_for_every_gap(capsys):
