@@ -28,6 +28,12 @@ class Registration:
     """One line for ``embodied-mem list envs``."""
     kwargs: dict[str, Any] = field(default_factory=dict)
     """Keyword defaults of both classes."""
+    horizon: str = ""
+    """Correlation horizon: how many steps lie between what is seen and where it is needed."""
+    memoryless: str = ""
+    """Best score without memory."""
+    oracle: str = ""
+    """Score of the oracle."""
 
     @property
     def id(self) -> str:
@@ -58,6 +64,33 @@ ENVIRONMENTS: tuple[Registration, ...] = (
         "embodied_mem.envs.probes.repeat_first:RepeatFirst",
         "embodied_mem.envs.probes.repeat_first:BatchedRepeatFirst",
         "name the suit of the first card at every step (POPGym's rules)",
+    ),
+    Registration(
+        "AssociativeRecall-v0",
+        "embodied_mem.envs.probes.associative_recall:AssociativeRecall",
+        "embodied_mem.envs.probes.associative_recall:BatchedAssociativeRecall",
+        "key-value pairs, some written twice; name the latest value of each key asked",
+        horizon="delay + 1 to writes + delay + queries - 1 steps (1 to 15)",
+        memoryless="1 / values = 0.125",
+        oracle="1",
+    ),
+    Registration(
+        "NParity-v0",
+        "embodied_mem.envs.probes.n_parity:NParity",
+        "embodied_mem.envs.probes.n_parity:BatchedNParity",
+        "after every bit: is the number of ones among the last n odd?",
+        horizon="n - 1 steps (2)",
+        memoryless="0.5",
+        oracle="1",
+    ),
+    Registration(
+        "DelayedMatch-v0",
+        "embodied_mem.envs.probes.delayed_match:DelayedMatch",
+        "embodied_mem.envs.probes.delayed_match:BatchedDelayedMatch",
+        "at every step: does the symbol equal the one shown delay steps earlier?",
+        horizon="delay steps (3)",
+        memoryless="0.5",
+        oracle="1",
     ),
     Registration(
         "House-HideAndRecall-v0",
