@@ -93,6 +93,15 @@ ENVIRONMENTS: tuple[Registration, ...] = (
         oracle="1",
     ),
     Registration(
+        "Ballet-v0",
+        "embodied_mem.envs.probes.ballet:Ballet",
+        "embodied_mem.envs.probes.ballet:BatchedBallet",
+        "dancers perform one after another; walk to the one whose dance is named (HCAM)",
+        horizon="delay to n (15 + delay) + 3 steps (16 to 65)",
+        memoryless="1 / n = 0.5",
+        oracle="1",
+    ),
+    Registration(
         "House-HideAndRecall-v0",
         "embodied_mem.envs.house.tasks.hide_and_recall:HideAndRecall",
         "embodied_mem.envs.house.tasks.hide_and_recall:BatchedHideAndRecall",

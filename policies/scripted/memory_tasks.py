@@ -22,3 +22,17 @@ class StreamOracle(ProbeOracle):
     def choose(self, facts: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the answer, 0 where nothing is asked."""
         return np.maximum(facts["stream_answer"], 0)
+
+
+@register("agent", "ballet-oracle", oracle_for=("embodied_mem/Ballet-v0",), about="best play of Ballet")
+class BalletOracle(ProbeOracle):
+    """Walks straight from the middle to the dancer that is asked for."""
+
+    def choose(self, facts: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the king move towards the target; all spots lie on straight lines from the middle."""
+        way = np.sign(facts["ballet_target"] - facts["ballet_agent"])
+        return _ACTION_OF_MOVE[way[:, 0] + 1, way[:, 1] + 1]
+
+
+# By row and column of the move, each -1, 0, 1: N, NE, E, ... are 0, 1, 2, ...; no move at all gives N.
+_ACTION_OF_MOVE = np.array([[7, 0, 1], [6, 0, 2], [5, 4, 3]])
