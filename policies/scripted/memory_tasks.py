@@ -36,3 +36,45 @@ class BalletOracle(ProbeOracle):
 
 # By row and column of the move, each -1, 0, 1: N, NE, E, ... are 0, 1, 2, ...; no move at all gives N.
 _ACTION_OF_MOVE = np.array([[7, 0, 1], [6, 0, 2], [5, 4, 3]])
+
+
+@register(
+    "agent", "endless-tmaze-oracle", oracle_for=("embodied_mem/EndlessTMaze-v0",), about="best play of EndlessTMaze"
+)
+class EndlessTMazeOracle(ProbeOracle):
+    """Walks to each junction and takes the turn of its cue."""
+
+    def choose(self, facts: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the right turn at a junction, else forward (0)."""
+        return np.where(facts["endless_x"] == facts["endless_junction"], facts["endless_turn"], 0)
+
+
+@register("agent", "color-cubes-oracle", oracle_for=("embodied_mem/ColorCubes-v0",), about="best play of ColorCubes")
+class ColorCubesOracle(ProbeOracle):
+    """Walks to the target's present cell, first along the column."""
+
+    def choose(self, facts: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return 0 up, 1 right, 2 down, 3 left."""
+        rows = np.arange(len(facts["cubes_target"]))
+        way = facts["cubes_places"][rows, facts["cubes_target"]] - facts["cubes_agent"]
+        return np.where(way[:, 0] != 0, np.where(way[:, 0] < 0, 0, 2), np.where(way[:, 1] > 0, 1, 3))
+
+
+@register(
+    "agent",
+    "minigrid-memory-oracle",
+    oracle_for=("embodied_mem/MiniGridMemory-v0",),
+    about="best play of MiniGridMemory",
+)
+class MiniGridMemoryOracle(ProbeOracle):
+    """Leaves the room along the corridor's row, walks to its end and takes the matching side."""
+
+    def choose(self, facts: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return 0 turn left, 1 turn right or 2 forward."""
+        at_end = facts["memory_x"] > facts["memory_end"]
+        off_row = np.where(facts["memory_y"] > 0, 3, 1)
+        # Headings: 0 east, 1 south, 2 west, 3 north.
+        side = np.where(facts["memory_side"] > 0, 1, 3)
+        wanted = np.where(at_end, side, np.where(facts["memory_y"] != 0, off_row, 0))
+        turn = (wanted - facts["memory_heading"]) % 4
+        return np.where(turn == 0, 2, np.where(turn == 3, 0, 1))
