@@ -29,6 +29,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "endless_tmaze": ("EndlessTMaze-v0", {}),
     "color_cubes_medium": ("ColorCubes-v0", {}),
     "color_cubes_extreme": ("ColorCubes-v0", {"level": "extreme"}),
+    "grammar_stream": ("GrammarStream-v0", {}),
+    "worm": ("WorM-v0", {}),
     "minigrid_memory": ("MiniGridMemory-v0", {}),
     "minigrid_memory_pixels": ("MiniGridMemory-v0", {"obs": "pixels"}),
 }

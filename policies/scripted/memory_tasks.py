@@ -9,11 +9,13 @@ import numpy as np
 from embodied_mem.policies.scripted.probes import ProbeOracle
 from embodied_mem.registry import register
 
+STREAMS = ("AssociativeRecall", "NParity", "DelayedMatch", "GrammarStream", "WorM")
+
 
 @register(
     "agent",
     "stream-oracle",
-    oracle_for=tuple(f"embodied_mem/{name}-v0" for name in ("AssociativeRecall", "NParity", "DelayedMatch")),
+    oracle_for=tuple(f"embodied_mem/{name}-v0" for name in STREAMS),
     about="best play of the stream probes",
 )
 class StreamOracle(ProbeOracle):
