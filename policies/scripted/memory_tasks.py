@@ -80,3 +80,41 @@ class MiniGridMemoryOracle(ProbeOracle):
         wanted = np.where(at_end, side, np.where(facts["memory_y"] != 0, off_row, 0))
         turn = (wanted - facts["memory_heading"]) % 4
         return np.where(turn == 0, 2, np.where(turn == 3, 0, 1))
+
+
+@register(
+    "agent",
+    "mystery-path-oracle",
+    oracle_for=("embodied_mem/MysteryPath-v0", "embodied_mem/EndlessMysteryPath-v0"),
+    about="best play of MysteryPath",
+)
+class MysteryPathOracle(ProbeOracle):
+    """Follows the path."""
+
+    def choose(self, facts: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return 1 turn left, 2 turn right or 3 forward."""
+        turn = (facts["path_onward"] - facts["path_heading"]) % 4
+        return np.where(turn == 0, 3, np.where(turn == 3, 1, 2))
+
+
+@register(
+    "agent",
+    "mortar-mayhem-oracle",
+    oracle_for=("embodied_mem/MortarMayhem-v0", "embodied_mem/EndlessMortarMayhem-v0"),
+    about="best play of MortarMayhem",
+)
+class MortarMayhemOracle(ProbeOracle):
+    """Goes to the commanded tile the way it is headed first, and stays there."""
+
+    def choose(self, facts: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return 0 stay, 1 turn left, 2 turn right or 3 forward."""
+        way, heading = facts["mortar_way"], facts["mortar_heading"]
+        across = np.where(way[:, 1] > 0, 0, np.where(way[:, 1] < 0, 2, -1))
+        along = np.where(way[:, 0] > 0, 1, np.where(way[:, 0] < 0, 3, -1))
+        faced = (across == heading) | (along == heading)
+        side = np.where(across >= 0, across, along)
+        # The axis that needs at most one turn first: a diagonal then takes at most 1 + 1 + 1 + 1 steps.
+        near = np.where((along >= 0) & ((side - heading) % 4 == 2), along, side)
+        turn = np.where(faced, 0, (near - heading) % 4)
+        move = np.where(turn == 0, 3, np.where(turn == 3, 1, 2))
+        return np.where((way == 0).all(axis=1), 0, move)
