@@ -135,4 +135,7 @@ def test_what_holds_for_any_paths(pred, ref, repeats):
         assert 0 <= found["sed_levenshtein"] <= found["sed"] <= found["tc"]
         route = collapse(ref)
         own = street(route, route, graph)
-        assert own["tc"] == own["sed"] == own["ndtw"] == own["cls"] == own["kpa"] == 1 and own["spd"] == 0
+        assert own["tc"] == own["sed"] == own["ndtw"] == 1 and own["spd"] == 0
+        assert own["cls"] == pytest.approx(1.0)
+        # A route that comes back repeats key points, which its own set of hits does not.
+        assert len(set(route.tolist())) < len(route) or own["kpa"] == 1
