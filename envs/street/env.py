@@ -43,6 +43,7 @@ class BatchedStreet(BatchedEnv):
     Attributes:
         graph: panoramas and links.
         data: the episodes that are drawn from or listed.
+        items: how many they are.
         actions: names of the actions, in the order of their numbers.
         world: state and history of all rows (`_kernels.World`).
     """
@@ -120,6 +121,7 @@ class BatchedStreet(BatchedEnv):
         self.single_observation_space = spaces.Dict({name: sensing.space_of(self, name) for name in self.sensors})
         self.single_action_space = spaces.Discrete(len(self.actions))
         super().__init__(num_envs, **kwargs)
+        self.items = len(self.data)
         self._texts = self._encode_texts() if "instruction" in self.sensors else None
         self._make_world()
 
