@@ -1,7 +1,7 @@
 """``rules``: follows a street instruction with regular expressions, without training and without pictures.
 
-The text becomes a plan (`read_plan`): turns, each at the k-th junction since the one before, and where to stop. The agent
-counts junctions (panoramas of more than two links) as it arrives at them, picks the street whose angle fits the turn,
+The text becomes a plan (`read_plan`): turns, each at the k-th junction since the one before, and where to stop. The
+agent counts junctions (panoramas of more than two links) as it reaches them, picks the street whose angle fits the turn
 and stops where the plan says, or after `ENOUGH` panoramas. Orientation at the start, landmarks and parts of blocks
 cannot be known without pictures: where the text says no more than that, the usual length of a route decides.
 """
@@ -39,7 +39,10 @@ _NOUN = (
     r"(?:sets? of (?:traffic |stop)?lights?|(?:traffic |stop |street )?lights?|stoplights?|intersections?|"
     r"cross ?streets?|crossroads?|corners?|crosswalks?|junctions?|stop ?signs?|blocks?|streets?|traffic signals?)"
 )
-_SOFT = r"(?:a |an |the |your |another |sharp |hard |slight |quick |immediate |first |second |third |next |possible |to the )"
+_SOFT = (
+    r"(?:a |an |the |your |another |sharp |hard |slight |quick |immediate |first |second |third |next |possible |"
+    r"to the )"
+)
 _TURN = re.compile(
     rf"\b(?:turn(?:ing)?|mak(?:e|ing)|tak(?:e|ing)|hang(?:ing)?|go(?:ing)?|bear|veer|then|and|,) {_SOFT}{{0,3}}"
     r"(?P<side>left|right)\b(?! (?:side|of|past|by|before|next to|in front|behind|where|there|corner))"
