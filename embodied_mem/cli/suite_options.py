@@ -5,10 +5,11 @@ A suite lists `evaluation.suite.Option`; each becomes a keyword argument of the 
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import typer
-from typer.core import TyperCommand, TyperOption
+from typer.core import TyperCommand
 
 CHOSEN = "suite_options"
 """Key in the context's meta under which the given options lie."""
@@ -28,28 +29,44 @@ def chosen(ctx: typer.Context) -> dict[str, Any]:
     return dict(ctx.meta.get(CHOSEN, {}))
 
 
-def _options(args: list[str]) -> list[TyperOption]:
+def _options(args: list[str]) -> list[Any]:
     from embodied_mem import registry
     from embodied_mem.evaluation.suite import load_suite
 
     known = set(registry.names("suite"))
     named = next((word for word in args if word in known), None)
-    if named is None:
+    options = load_suite(named).options if named is not None else ()
+    if not options:
         return []
-    return [
-        TyperOption(
-            param_decls=[f"suite_{option.key}", option.flag],
-            type=option.kind,
-            help=f"{option.about} (suite {named})",
-            expose_value=False,
-            callback=_keep(option.key),
+
+    def carrier(**given: Any) -> None:
+        """Carry the options of a suite."""
+
+    # A throw-away command: its parameters are built by typer itself, whatever classes its version has for them.
+    signature = [
+        inspect.Parameter(
+            f"suite_{option.key}",
+            inspect.Parameter.KEYWORD_ONLY,
+            annotation=option.kind | None,
+            default=typer.Option(
+                None,
+                option.flag,
+                help=f"{option.about} (suite {named})",
+                expose_value=False,
+                callback=_keep(option.key),
+            ),
         )
-        for option in load_suite(named).options
+        for option in options
     ]
+    carrier.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
+    carrier.__annotations__ = {item.name: item.annotation for item in signature}
+    app = typer.Typer(add_completion=False)
+    app.command()(carrier)
+    return [item for item in typer.main.get_command(app).params if str(item.name).startswith("suite_")]
 
 
 def _keep(key: str) -> Any:
-    def keep(ctx: typer.Context, parameter: Any, value: Any) -> Any:
+    def keep(ctx: typer.Context, value: Any) -> Any:
         if value is not None:
             ctx.meta.setdefault(CHOSEN, {})[key] = value
         return value
