@@ -7,6 +7,7 @@ published protocols. Every family reports ``success``, ``return`` and ``length``
 - ``goal_nav``: ``success, stopped, start_distance, final_distance, min_distance, path_length`` (metres).
 - ``multion``: ``leg_geodesics`` (m,), ``found``, ``path_at_last_found``, ``path_length``.
 - ``street``: the metrics of `metrics.street`, ``actions``, ``stopped``; the record keeps ``id`` and ``states``.
+- ``vln``: the metrics of `metrics.vln`, ``actions``, ``stopped``; the record keeps the same.
 """
 
 from __future__ import annotations
@@ -83,13 +84,21 @@ def street_walk(facts: Facts, task: Task) -> Scores:
     return {"success": scores["tc"], **scores}
 
 
+def indoor_walk(facts: Facts, task: Task) -> Scores:
+    """Return the indoor metrics (`metrics.vln`) of an episode; ``success`` is the same as ``sr``."""
+    scores = {name: _number(_need(facts, name, task)) for name in INDOOR}
+    return {"success": scores["sr"], **scores}
+
+
 STREET = (
     "tc", "spd", "sed", "ndtw", "sdtw", "ndtw_std", "cls", "kpa", "dtw", "sed_levenshtein", "actions", "stopped",
 )  # fmt: skip
+INDOOR = ("pl", "ne", "oracle_ne", "sr", "osr", "spl", "dtw", "ndtw", "sdtw", "cls", "actions", "stopped")
 FAMILIES: dict[str, Family] = {
     "probe": Family(probe, frozenset({"success"})),
     "goal_nav": Family(goal_navigation, frozenset({"success", "sr", "osr"})),
     "multion": Family(multi_object, frozenset({"success"})),
+    "vln": Family(indoor_walk, frozenset({"success", "sr", "osr", "stopped"}), kept=("id", "states")),
     "street": Family(street_walk, frozenset({"success", "tc", "stopped"}), kept=("id", "states")),
 }
 

@@ -14,7 +14,7 @@ from embodied_mem.geometry.hops import HopArrays
 _jit = numba.njit(cache=True, nogil=True)
 
 FORWARD, LEFT, RIGHT, STOP, TURN_AROUND = range(5)
-TOUCHDOWN, VELMA = range(2)
+TOUCHDOWN, VELMA, INDOOR = range(3)
 LIMIT = 55.0
 """Published number of actions, by which the step counter is divided."""
 
@@ -100,8 +100,11 @@ def _next_link(graph: GraphArrays, pano: int, heading: int, clockwise: bool, ski
 
 
 @_jit
-def touchdown_move(graph: GraphArrays, pano: int, heading: int, action: int) -> tuple[int, int, bool]:
-    """Return (panorama, heading, effect) of a move in the Touchdown semantics; no effect at the border."""
+def touchdown_move(graph: GraphArrays, pano: int, heading: int, action: int, border: bool) -> tuple[int, int, bool]:
+    """Return (panorama, heading, effect) of a move in the Touchdown semantics.
+
+    ``border``: a move has no effect where it would leave the agent on a panorama of fewer than two links.
+    """
     there, turned = pano, heading
     if action == FORWARD:
         link = link_at(graph, pano, heading)
@@ -114,7 +117,7 @@ def touchdown_move(graph: GraphArrays, pano: int, heading: int, action: int) -> 
         link = _next_link(graph, pano, heading, action == RIGHT, -1)
         if link >= 0:
             turned = graph.heading[link]
-    if graph.first[there + 1] - graph.first[there] < 2:
+    if border and graph.first[there + 1] - graph.first[there] < 2:
         return pano, heading, False
     return there, turned, True
 
@@ -192,8 +195,8 @@ def velma_move(graph: GraphArrays, pano: int, heading: int, before: int, action:
 def _move(graph: GraphArrays, world: World, semantics: int, i: int, action: int) -> None:
     """Play a move other than stop in row ``i`` and write its history."""
     pano, heading = world.pano[i], world.heading[i]
-    if semantics == TOUCHDOWN:
-        there, turned, effect = touchdown_move(graph, pano, heading, action)
+    if semantics != VELMA:
+        there, turned, effect = touchdown_move(graph, pano, heading, action, semantics == TOUCHDOWN)
     else:
         there, turned = velma_move(graph, pano, heading, world.before[i], action)
         effect = True
@@ -330,7 +333,7 @@ def teach(
             out[i] = -1
         elif place == lengths[i] - 1:
             out[i] = STOP
-        elif semantics == TOUCHDOWN:
+        elif semantics != VELMA:
             out[i] = _turn_to(graph, world.pano[i], world.heading[i], routes[i, place + 1])
         else:
             out[i] = _search(graph, world, i, routes[i, place + 1])

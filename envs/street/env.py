@@ -21,15 +21,18 @@ from embodied_mem.envs import rng
 from embodied_mem.envs.base import BatchedEnv, SingleEnv
 from embodied_mem.envs.street import sensors as sensing
 from embodied_mem.envs.street.episodes import ACTIONS
+from embodied_mem.envs.street.indoor import IndoorGraph
 from embodied_mem.envs.street.landmarks import place_landmarks
 from embodied_mem.envs.street.panoramas import Panoramas
 from embodied_mem.envs.street.source import STYLES, find_source
 from embodied_mem.errors import UsageError, nearest
 from embodied_mem.geometry.hops import HopArrays
 from embodied_mem.metrics.street import street
+from embodied_mem.metrics.vln import vln_graph
 from embodied_mem.spaces import encode_text
 
-SEMANTICS = {"touchdown": ACTIONS[:4], "velma": ACTIONS}
+SEMANTICS = {"touchdown": ACTIONS[:4], "velma": ACTIONS, "indoor": ACTIONS[:4]}
+_CODES = {name: code for code, name in enumerate(SEMANTICS)}
 ORDERS = ("drawn", "listed")
 _ITEM_STREAM = 0
 _NO_HOPS = HopArrays(
@@ -58,7 +61,7 @@ class BatchedStreet(BatchedEnv):
         split: str | None = None,
         graph: str | None = None,
         style: str | None = None,
-        semantics: str = "touchdown",
+        semantics: str | None = None,
         max_actions: int | None = None,
         order: str = "drawn",
         sensors: Sequence[str] = ("vector", "instruction"),
@@ -68,6 +71,7 @@ class BatchedStreet(BatchedEnv):
         items: int = 500,
         world_seed: int = 0,
         panoramas: str | Path | None = None,
+        connectivity: str | Path | None = None,
         record: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -82,7 +86,8 @@ class BatchedStreet(BatchedEnv):
             graph: "town" or "touchdown"; default: the town for synthetic data, else touchdown.
             style: "touchdown" or "map2seq": how synthetic routes look, and whether "velma" begins with a forward of its
                 own (map2seq); default: as ``data``, else map2seq for synthetic data and touchdown for files.
-            semantics: "touchdown" or "velma".
+            semantics: "touchdown", "velma" or "indoor" (touchdown without a border); default: touchdown, but indoor
+                with ``connectivity``.
             max_actions: actions until an episode is cut; default 55, and all of them for recorded rollouts.
             order: "drawn": every episode draws an item by its key; "listed": episode e plays item e, from the top
                 again after the last.
@@ -92,13 +97,16 @@ class BatchedStreet(BatchedEnv):
             shaping: reward per hop gained towards the goal, beside 1 for success at the end.
             items: synthetic episodes to generate.
             world_seed: of the town, the landmark layer and the synthetic episodes.
+            connectivity: folder of connectivity files; ``data`` is then a file of R2R or RxR episodes (see `indoor`).
             panoramas: features that ``panorama`` shows, see `panoramas`.
-            record: put every street metric and the visited states into the final info.
+            record: put every street metric (indoors: those of `metrics.vln`) and the states into the final info.
             kwargs: see `BatchedEnv`.
 
         Raises:
             UsageError: a value is out of range, or data are missing or malformed.
         """
+        if semantics is None:
+            semantics = "touchdown" if connectivity is None else "indoor"
         if semantics not in SEMANTICS:
             raise UsageError(
                 f"unknown semantics {semantics!r}{nearest(str(semantics), SEMANTICS)}; known: {[*SEMANTICS]}"
@@ -110,7 +118,9 @@ class BatchedStreet(BatchedEnv):
                 raise UsageError(f"expected {name} >= {least} (int), got {value!r}")
         if style is not None and style not in STYLES:
             raise UsageError(f"expected style to be one of {STYLES}, got {style!r}")
-        source = find_source(data, split=split, graph=graph, style=style, items=items, seed=world_seed)
+        source = find_source(
+            data, split=split, graph=graph, style=style, items=items, seed=world_seed, connectivity=connectivity
+        )
         self.graph, self.data, self.style = source.graph, source.episodes, source.style
         self.semantics, self.actions = semantics, SEMANTICS[semantics]
         self.order, self.record, self.shaping = order, bool(record), float(shaping)
@@ -226,7 +236,7 @@ class BatchedStreet(BatchedEnv):
             self.world,
             self.graph.hop_arrays if self.shaping else _NO_HOPS,
             self.shaping,
-            _kernels.TOUCHDOWN if self.semantics == "touchdown" else _kernels.VELMA,
+            _CODES[self.semantics],
             actions.astype(np.int64, copy=False),
             active,
             reward,
@@ -269,10 +279,15 @@ class BatchedStreet(BatchedEnv):
             found["states"][row] = self._states(row)
             path = world.path[row, : world.length[row]].astype(np.int64)
             route = self.data.route[item, : self.data.length[item]].astype(np.int64)
-            for name, value in street(path, route, self.graph).items():
+            for name, value in self._metrics(path, route, bool(world.stopped[row])).items():
                 values = found.setdefault(name, np.full(self.num_envs, np.nan))
                 values[row] = np.nan if value is None else value
         return found
+
+    def _metrics(self, path: np.ndarray, route: np.ndarray, stopped: bool) -> dict[str, float | None]:
+        if isinstance(self.graph, IndoorGraph):
+            return vln_graph(self.graph.positions, self.graph.edges, path, route, stopped=stopped)
+        return street(path, route, self.graph)
 
     def _states(self, row: int) -> list[list[Any]]:
         states = self.world.states[row, : self.world.count[row]].tolist()
@@ -290,8 +305,7 @@ class BatchedStreet(BatchedEnv):
         if routes is None or lengths is None:
             routes, lengths = self.data.route[self.item], self.data.length[self.item]
         out = np.empty(self.num_envs, np.int64)
-        semantics = _kernels.TOUCHDOWN if self.semantics == "touchdown" else _kernels.VELMA
-        _kernels.teach(self.graph.arrays, self.world, semantics, routes, lengths, out)
+        _kernels.teach(self.graph.arrays, self.world, _CODES[self.semantics], routes, lengths, out)
         return out
 
     def privileged(self) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from embodied_mem.envs.street.data import DATASETS, split_file
 from embodied_mem.envs.street.episodes import Episodes, read_episodes
 from embodied_mem.envs.street.graph import StreetGraph, touchdown_graph
+from embodied_mem.envs.street.indoor import read_indoor
 from embodied_mem.envs.street.town import town_graph
 from embodied_mem.envs.street.writer import STYLES, write_episodes
 from embodied_mem.errors import UsageError, nearest
@@ -28,7 +29,16 @@ class Source:
     style: str
 
 
-def find_source(data: str, *, split: str | None, graph: str | None, style: str | None, items: int, seed: int) -> Source:
+def find_source(
+    data: str,
+    *,
+    split: str | None,
+    graph: str | None,
+    style: str | None,
+    items: int,
+    seed: int,
+    connectivity: str | Path | None = None,
+) -> Source:
     """Return what the options name; see `env.BatchedStreet` for each.
 
     Raises:
@@ -36,6 +46,10 @@ def find_source(data: str, *, split: str | None, graph: str | None, style: str |
     """
     if graph is not None and graph not in GRAPHS:
         raise UsageError(f"unknown graph {graph!r}{nearest(str(graph), GRAPHS)}; known: {', '.join(GRAPHS)}")
+    if connectivity is not None:
+        if data == "synthetic" or data in DATASETS:
+            raise UsageError(f"expected data to name a file of R2R or RxR episodes beside connectivity, got {data!r}")
+        return Source(*_indoor(Path(data), Path(connectivity)), "touchdown")
     if data == "synthetic":
         split = SYNTHETIC_SPLITS[0] if split is None else split
         if split not in SYNTHETIC_SPLITS:
@@ -52,6 +66,11 @@ def find_source(data: str, *, split: str | None, graph: str | None, style: str |
     stamp = path.stat()
     episodes = _read(path, stamp.st_mtime_ns, stamp.st_size, streets)
     return Source(streets, episodes, style or (data if data in STYLES else "touchdown"))
+
+
+@lru_cache(maxsize=4)
+def _indoor(path: Path, connectivity: Path) -> tuple[StreetGraph, Episodes]:
+    return read_indoor(path, connectivity)
 
 
 @lru_cache(maxsize=8)
