@@ -25,8 +25,8 @@ ENOUGH = 40
 """Panoramas after which an episode without another cue ends."""
 END = 99
 """Junction number that stands for the end of the street: turn where nothing leads straight on."""
-STRAIGHT, BACK = 30.0, 150.0
-"""Degrees: a street within the first is straight on, beyond the second it leads back."""
+STRAIGHT, TURN = 30.0, 20.0
+"""Degrees: a street within the first is straight on, one beyond the second is a turn."""
 
 NUMBERS = {
     "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "a couple of": 2, "couple of": 2,
@@ -199,13 +199,14 @@ class RulesAgent:
             raise UsageError(f"rules reads instruction and vector of the street environment, got {sorted(obs)}")
         state = {name: np.where(reset, 0, value) for name, value in state.items()}
         links = (obs["vector"].shape[1] - 11) // 2
-        angles = np.where(
-            obs["vector"][:, 4 + links : 4 + 2 * links] > 0, obs["vector"][:, 4 : 4 + links] * 180.0, np.nan
-        )
+        angles, there = obs["vector"][:, 4 : 4 + links] * 180.0, obs["vector"][:, 4 + links : 4 + 2 * links] > 0
+        angles = np.where(there, angles, np.nan)
+        # The touchdown rules snap the heading on arrival: turns are meant from the direction of arrival.
+        snapped = np.zeros(len(reset)) if self._velma else obs["vector"][:, 4 + 2 * links] * 180.0
         actions = np.empty(len(reset), np.int64)
         for row in range(len(reset)):
             counters = {name: int(value[row]) for name, value in state.items()}
-            actions[row] = self._decide(self._plan(obs["instruction"][row]), angles[row], counters)
+            actions[row] = self._decide(self._plan(obs["instruction"][row]), angles[row], float(snapped[row]), counters)
             for name, value in counters.items():
                 state[name][row] = value
         return actions, state, {}
@@ -216,13 +217,15 @@ class RulesAgent:
             self._plans[key] = read_plan(decode_text(text))
         return self._plans[key]
 
-    def _decide(self, plan: Plan, angles: np.ndarray, count: dict[str, int]) -> int:
+    def _decide(self, plan: Plan, angles: np.ndarray, snapped: float, count: dict[str, int]) -> int:
         """Return one row's action and update its counters."""
         angles = angles[~np.isnan(angles)]
         if not count["begun"]:
             count["begun"], count["visited"] = 1, 1
             if plan.around:
-                return self._rotate(count, angles, 180.0)
+                if self._velma:
+                    return TURN_AROUND
+                return self._rotate(count, angles, float(angles[np.argmax(np.abs(angles))]))
         elif count["moved"]:
             self._arrive(count, len(angles) > 2)
         arrived, count["moved"] = count["moved"], 0
@@ -231,11 +234,12 @@ class RulesAgent:
         if self._is_over(plan, count):
             return STOP
         if arrived and len(angles) > 2 and count["turns"] < len(plan.turns):
-            target = self._street(plan.turns[count["turns"]], count["junctions"], angles)
-            if target is not None:
+            chosen = self._street(plan.turns[count["turns"]], count["junctions"], angles + snapped)
+            if chosen is not None:
+                side = plan.turns[count["turns"]][1]
                 count["turns"] += 1
                 count["junctions"] = count["walked"] = 0
-                return self._rotate(count, angles, target)
+                return (LEFT if side < 0 else RIGHT) if self._velma else self._rotate(count, angles, angles[chosen])
         return self._forward(count, angles)
 
     @staticmethod
@@ -258,22 +262,25 @@ class RulesAgent:
         return count["visited"] >= (ENOUGH if unclear else ENOUGH + 6)
 
     @staticmethod
-    def _street(turn: tuple[int, int], junctions: int, angles: np.ndarray) -> float | None:
-        """Return the angle of the street that a turn means at the junction just reached, None if not here."""
+    def _street(turn: tuple[int, int], junctions: int, angles: np.ndarray) -> int | None:
+        """Return the number of the street that a turn means at the junction just reached, None if not here.
+
+        Args:
+            turn: junction number and side.
+            junctions: junctions reached since the last turn.
+            angles: (k,) degrees from the direction of arrival.
+        """
         number, side = turn
+        angles = (angles + 180.0) % 360.0 - 180.0
         ahead = bool((np.abs(angles) < STRAIGHT).any())
         if (number == END and ahead) or (number != END and junctions < number):
             return None
-        sides = angles[(side * angles > STRAIGHT * 0.7) & (np.abs(angles) < BACK)]
-        return None if len(sides) == 0 else float(sides[np.argmin(np.abs(sides - 90.0 * side))])
+        fits = side * angles > TURN
+        fits[np.argmax(np.abs(angles))] = False
+        return int(np.argmin(np.where(fits, np.abs(angles - 90.0 * side), np.inf))) if fits.any() else None
 
     def _rotate(self, count: dict[str, int], angles: np.ndarray, target: float) -> int:
         """Begin the rotations that lead to the street at ``target`` degrees, and return the first of them."""
-        if self._velma:
-            count["rotate"] = 0
-            return TURN_AROUND if abs(target) > BACK else (LEFT if target < 0 else RIGHT)
-        if abs(target) > BACK:
-            target = float(angles[np.argmax(np.abs(angles))])
         passed = angles[(angles * np.sign(target) > 0) & (np.abs(angles) <= abs(target) + 1e-3)]
         count["rotate"] = int(np.sign(target)) * len(passed)
         return self._turning(count) if count["rotate"] else self._forward(count, angles)
