@@ -66,7 +66,7 @@ class EdgeGraph:
 
 
 def street(
-    pred: Sequence[int] | np.ndarray, ref: Sequence[int] | np.ndarray, graph: HopGraph
+    pred: Sequence[int] | np.ndarray, ref: Sequence[int] | np.ndarray, graph: HopGraph, edit: str = "osa"
 ) -> dict[str, float | None]:
     """Return the street metrics of one episode.
 
@@ -74,12 +74,13 @@ def street(
         pred: (n,) executed panoramas, the start included; repeats in a row are collapsed.
         ref: (m,) annotated route, used as given.
         graph: where both lie.
+        edit: distance E that ``sed`` takes: "osa" (the street code bases) or "levenshtein" (a swap costs 2).
 
     Returns:
         tc, spd (None where the goal cannot be reached), sed, dtw, ndtw, sdtw, ndtw_std, cls, kpa, sed_levenshtein.
 
     Raises:
-        UsageError: a path is empty or leaves the graph.
+        UsageError: a path is empty or leaves the graph, or there is no such ``edit``.
 
     >>> line = EdgeGraph(5, [[0, 1], [1, 2], [2, 3], [3, 4]])
     >>> found = street([0, 1, 2, 3], [0, 1, 2, 3, 4], line)
@@ -97,7 +98,7 @@ def street(
     return {
         "tc": tc,
         "spd": finite(remaining),
-        "sed": tc * (1.0 - edit_distance(path, route) / longest),
+        "sed": tc * (1.0 - edit_distance(path, route, edit) / longest),
         "dtw": finite(cost),
         "ndtw": ndtw,
         "sdtw": tc * ndtw,

@@ -335,13 +335,14 @@ class BatchedStreet(BatchedEnv):
         }
 
     def describe(self, row: int) -> dict[str, Any]:
-        """Return the route and its instruction."""
+        """Return the route and its instruction, and the longest step that is no jump on a map, metres."""
         item = int(self.item[row])
         route = self.data.route[item, : self.data.length[item]]
         return {
             "name": f"route {self.data.ids[item]}",
             "instruction": self.data.texts[item],
             "route": self.graph.xz[route].round(1).tolist(),
+            "jump": 150.0,
         }
 
     def trace(self, row: int) -> dict[str, Any]:
@@ -349,8 +350,8 @@ class BatchedStreet(BatchedEnv):
         world = self.world
         x, z = self.graph.xz[world.pano[row]].round(2).tolist()
         return {
-            "x": x,
-            "z": z,
+            "xz": [x, z],
+            "yaw": float(np.radians(world.heading[row])),
             "heading": int(world.heading[row]),
             "panorama": self.graph.names[world.pano[row]],
             "text": sensing.describe_row(self, row),

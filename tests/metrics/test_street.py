@@ -78,6 +78,7 @@ def test_swaps_cost_one_once():
     assert edit_distance([0, 1, 2, 3], [0, 2, 1, 3]) == 1
     found = street([0, 2, 1, 3], [0, 1, 2, 3], LINE)
     assert found["sed"] == 0.75 and found["sed_levenshtein"] == 0.5
+    assert street([0, 2, 1, 3], [0, 1, 2, 3], LINE, edit="levenshtein")["sed"] == 0.5
 
 
 def test_an_unreachable_goal_has_no_distance():
