@@ -20,7 +20,7 @@ def dtw(distances: np.ndarray) -> float:
         for j in range(m):
             row[j + 1] = distances[i, j] + min(above[j + 1], row[j], above[j])
         above[:] = row
-    return above[m]
+    return float(above[m])
 
 
 @_jit
@@ -39,4 +39,4 @@ def edit_distance(a: np.ndarray, b: np.ndarray, swaps: bool) -> int:
             if swaps and i > 1 and j > 1 and a[i - 1] == b[j - 2] and a[i - 2] == b[j - 1]:
                 best = min(best, table[i - 2, j - 2] + 1)
             table[i, j] = best
-    return table[n, m]
+    return int(table[n, m])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,8 @@ from embodied_mem.registry import register
 from embodied_mem.spaces import decode_text
 
 FORWARD, LEFT, RIGHT, STOP, TURN_AROUND = range(5)
-ENOUGH = 40
-"""Panoramas after which an episode without another cue ends."""
+ENOUGH = 37
+"""Panoramas after which an episode without another cue ends: between the usual lengths of both data sets, 34 and 40."""
 END = 99
 """Junction number that stands for the end of the street: turn where nothing leads straight on."""
 STRAIGHT, TURN = 30.0, 20.0
@@ -69,7 +69,7 @@ _STOP = re.compile(
 class Plan:
     """What an instruction asks for, as far as it can be followed without pictures."""
 
-    turns: tuple[tuple[int, int], ...]
+    turns: tuple[tuple[int, int], ...] = ()
     """(junction, side): at which junction since the last turn, and -1 left or 1 right."""
     around: bool = False
     """Turn round at the start."""
@@ -96,7 +96,7 @@ def read_plan(text: str) -> Plan:
         turns.append((_junction(before, clause), -1 if side == "left" else 1))
         since = found.end()
     rest = text[since:]
-    return Plan(tuple(turns), _turns_around(text), **_ending(rest, bool(turns)))
+    return replace(_ending(rest), turns=tuple(turns), around=_turns_around(text))
 
 
 def _turns_around(text: str) -> bool:
@@ -140,26 +140,24 @@ def _passed(text: str) -> int:
     return max(total, highest)
 
 
-def _ending(rest: str, turned: bool) -> dict[str, int | None]:
-    """Return the stop rule of the text after the last turn."""
+def _ending(rest: str) -> Plan:
+    """Return a plan with the stop rule of the text after the last turn."""
     stop = _STOP.search(rest)
     before, after = (rest[: stop.start()], rest[stop.start() :]) if stop else (rest, "")
     passed = _passed(before)
     steps = _STEPS.search(rest)
     if steps:
-        return {"passed": passed, "steps": max(1, _number(steps["count"]))}
+        return Plan(passed=passed, steps=max(1, _number(steps["count"])))
     if re.search(r"\b(?:halfway|half way|middle of the block|mid-?block)", after or rest):
-        return {"passed": passed, "steps": 5}
+        return Plan(passed=passed, steps=5)
     near = re.search(rf"\b(?:at|before|by|reach|to|until|short of)\b[^.]{{0,30}}?{_NOUN}", after)
     if near and not re.search(r"\bcorner\b", near[0]):
-        return {"junctions": passed + 1}
+        return Plan(junctions=passed + 1)
     if re.search(r"\b(?:after|once) (?:you |the |your |making the )*turn|\b(?:immediately|right away)\b", after):
-        return {"steps": 2}
+        return Plan(steps=2)
     if re.search(rf"\b(?:past|after|through)\b[^.]{{0,20}}?{_NOUN}", after):
-        return {"passed": passed + 1, "steps": 2}
-    if passed:
-        return {"passed": passed, "steps": 3}
-    return {}
+        return Plan(passed=passed + 1, steps=2)
+    return Plan(passed=passed, steps=3) if passed else Plan()
 
 
 def _number(word: str, unknown: int = 1) -> int:
