@@ -30,11 +30,14 @@ def chosen(ctx: typer.Context) -> dict[str, Any]:
 
 
 def _options(args: list[str]) -> list[Any]:
+    words = [word for word in args if not word.startswith("-")]
+    if not words:
+        return []
     from embodied_mem import registry
     from embodied_mem.evaluation.suite import load_suite
 
     known = set(registry.names("suite"))
-    named = next((word for word in args if word in known), None)
+    named = next((word for word in words if word in known), None)
     options = load_suite(named).options if named is not None else ()
     if not options:
         return []
