@@ -1,8 +1,8 @@
 """Every scripted walker on the street dev splits: the table of docs/suites/street.md.
 
-python -m embodied_mem.experiments.street_baselines      # writes experiments/results/street/baselines.{json,md}
+python -m embodied_mem.experiments.street_baselines      # completes experiments/results/street/baselines.{json,md}
 
-Needs EMBODIED_MEM_DATA. Walkers that draw play five episode-set seeds: their figures are means with the standard
+Rows that are in the file are kept; delete it to measure all anew. Needs EMBODIED_MEM_DATA. Walkers that draw play five episode-set seeds: their figures are means with the standard
 deviation over seeds. Rates are times 100.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from embodied_mem.evaluation import evaluate
-from embodied_mem.files import atomic_write_json, atomic_write_text
+from embodied_mem.files import atomic_write_json, atomic_write_text, read_json
 from embodied_mem.results import machine_info
 
 FOLDER = Path(__file__).resolve().parent / "results" / "street"
@@ -104,20 +104,22 @@ def _cell(row: Mapping[str, Any], column: str) -> str:
 
 
 def main(agents: Sequence[str]) -> None:
-    """Measure every row, or those of some agents, and write both files."""
-    rows = []
+    """Measure the rows that are not on file yet (of all agents, or of some), writing both files after each."""
+    path = FOLDER / "baselines.json"
+    known = {row["command"]: row for row in read_json(path)["rows"]} if path.is_file() else {}
     for row in ROWS:
-        if not agents or row.agent in agents:
-            rows.append(measure(row))
-            print(row.command, rows[-1]["mean"], file=sys.stderr, flush=True)
-    document = {
-        "command": "python -m embodied_mem.experiments.street_baselines",
-        "machine": machine_info(),
-        "rows": rows,
-    }
-    if not agents:
-        atomic_write_json(FOLDER / "baselines.json", document)
-        atomic_write_text(FOLDER / "baselines.md", render(document))
+        if row.command not in known and (not agents or row.agent in agents):
+            known[row.command] = measure(row)
+            print(row.command, known[row.command]["mean"], file=sys.stderr, flush=True)
+            write([known[item.command] for item in ROWS if item.command in known])
+
+
+def write(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write measured rows as JSON and Markdown."""
+    command = "python -m embodied_mem.experiments.street_baselines"
+    document = {"command": command, "machine": machine_info(), "rows": list(rows)}
+    atomic_write_json(FOLDER / "baselines.json", document)
+    atomic_write_text(FOLDER / "baselines.md", render(document))
 
 
 if __name__ == "__main__":

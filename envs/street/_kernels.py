@@ -42,7 +42,7 @@ class World(NamedTuple):
     """(N,) int32 entries of ``path``."""
     states: np.ndarray
     """(N, S, 2) int32 panorama and heading at the start and after each action."""
-    count: np.ndarray
+    noted: np.ndarray
     """(N,) int32 entries of ``states``."""
     goal: np.ndarray
     """(N,) int32 last panorama of the route."""
@@ -212,9 +212,9 @@ def _move(graph: GraphArrays, world: World, semantics: int, i: int, action: int)
 @_jit
 def note_state(world: World, i: int) -> None:
     """Append the state of row ``i`` to its history."""
-    world.states[i, world.count[i], 0] = world.pano[i]
-    world.states[i, world.count[i], 1] = world.heading[i]
-    world.count[i] += 1
+    world.states[i, world.noted[i], 0] = world.pano[i]
+    world.states[i, world.noted[i], 1] = world.heading[i]
+    world.noted[i] += 1
 
 
 @_jit

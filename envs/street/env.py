@@ -188,7 +188,7 @@ class BatchedStreet(BatchedEnv):
             path=np.zeros((n, history), np.int32),
             length=zeros[6],
             states=np.zeros((n, history, 2), np.int32),
-            count=zeros[7],
+            noted=zeros[7],
             goal=zeros[8],
             limit=zeros[9],
         )
@@ -214,7 +214,7 @@ class BatchedStreet(BatchedEnv):
         world.before[rows], world.last[rows] = -1, -1
         world.turned[rows], world.step[rows], world.stopped[rows] = 0, 0, False
         world.path[rows, 0], world.length[rows] = pano, 1
-        world.states[rows, 0, 0], world.states[rows, 0, 1], world.count[rows] = pano, heading, 1
+        world.states[rows, 0, 0], world.states[rows, 0, 1], world.noted[rows] = pano, heading, 1
         world.goal[rows] = data.route[items, data.length[items] - 1]
         world.limit[rows] = self._limits[items]
         if self.semantics == "velma" and self.style == "map2seq" and data.actions is None:
@@ -290,7 +290,7 @@ class BatchedStreet(BatchedEnv):
         return street(path, route, self.graph)
 
     def _states(self, row: int) -> list[list[Any]]:
-        states = self.world.states[row, : self.world.count[row]].tolist()
+        states = self.world.states[row, : self.world.noted[row]].tolist()
         return [[self.graph.names[pano], heading] for pano, heading in states]
 
     def teacher(self, routes: np.ndarray | None = None, lengths: np.ndarray | None = None) -> np.ndarray:

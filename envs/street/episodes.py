@@ -146,7 +146,7 @@ def _actions(value: Any) -> list[int]:
 
 def _padded(rows: Sequence[Any], dtype: type) -> np.ndarray:
     width = max(len(row) for row in rows)
-    table = np.full((len(rows), width), -1, dtype=dtype)
+    table: np.ndarray = np.full((len(rows), width), -1, dtype=dtype)
     for k, row in enumerate(rows):
         table[k, : len(row)] = row
     return table
