@@ -2,8 +2,8 @@
 
 python -m embodied_mem.experiments.street_baselines      # completes experiments/results/street/baselines.{json,md}
 
-Rows that are in the file are kept; delete it to measure all anew. Needs EMBODIED_MEM_DATA. Walkers that draw play five episode-set seeds: their figures are means with the standard
-deviation over seeds. Rates are times 100.
+Rows that are in the file are kept; delete it to measure all anew. Needs EMBODIED_MEM_DATA. Walkers that draw play five
+episode-set seeds: their figures are means with the standard deviation over seeds. Rates are times 100.
 """
 
 from __future__ import annotations
