@@ -362,6 +362,12 @@ ENVIRONMENTS: tuple[Registration, ...] = (
         "embodied_mem.envs.house.tasks.tour:BatchedTour",
         "a scripted walk through a house with a ground-truth log, for questions later",
     ),
+    Registration(
+        "Street-v0",
+        "embodied_mem.envs.street.env:Street",
+        "embodied_mem.envs.street.env:BatchedStreet",
+        "follow an instruction along the panoramas of a city (Touchdown, Map2Seq, a made-up town)",
+    ),
 )
 
 

@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 
 from embodied_mem.cli.output import emit_json, progress, stdout
+from embodied_mem.cli.suite_options import SuiteCommand, chosen
 from embodied_mem.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the command to the app."""
 
-    @app.command("eval")
+    @app.command("eval", cls=SuiteCommand)
     def evaluate_command(
+        ctx: typer.Context,
         suite: str = typer.Argument(..., help="Name of a suite (embodied-mem list suites)."),
         agent: str | None = typer.Option(None, "--agent", help="Registered agent, or module:attr of your own."),
         checkpoint: list[str] = typer.Option(
@@ -61,7 +63,7 @@ def register(app: typer.Typer) -> None:
                 none=none or None,
                 tasks=task or None,
                 split=split,
-                env_options=parse_overrides(env),
+                env_options={**parse_overrides(env), **chosen(ctx)},
                 episodes=episodes,
                 seeds=_seeds(seeds),
                 controls=control or controls,

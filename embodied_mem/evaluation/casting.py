@@ -84,7 +84,7 @@ def with_options(suite: Suite, players: Sequence[Source], options: Mapping[str, 
     tasks = []
     for task in suite.tasks:
         own = {name: trained[name] for name in task.agent_options if name in trained}
-        kwargs = {**task.kwargs, **own, **options}
+        kwargs = {**task.kwargs, **own, **options, **players[0].env_options}
         pictures = {} if set(PICTURES) & set(kwargs.get("sensors") or ()) else dict(task.view_options)
         tasks.append(replace(task, kwargs={**pictures, **kwargs}))
     return replace(suite, tasks=tuple(tasks))

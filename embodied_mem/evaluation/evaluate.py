@@ -144,18 +144,19 @@ def _plan(
 ) -> _Plan:
     chosen = load_suite(suite) if isinstance(suite, str) else suite
     seeds = tuple(chosen.seeds if seeds is None else seeds)
-    episodes = chosen.episodes if episodes is None else episodes
     _check_numbers(seeds, episodes, num_envs, traces)
     device = resolve_device(device)
     chosen = narrow(chosen, tasks=tasks, split=split)
     parsed = {name: parse_control(name) for name in _control_names(chosen, controls)}
+    agents = find_agents(agent, device)
+    chosen = with_options(chosen, agents, env_options or {})
+    episodes = _episodes(chosen) if episodes is None else episodes
     fewest = max([1, *(control.min_rows for control in parsed.values())])
     num_envs = max(min(chosen.num_envs, episodes), fewest) if num_envs is None else num_envs
     for name, control in parsed.items():
         if num_envs < control.min_rows:
             raise UsageError(f"control {name!r} needs at least {control.min_rows} rows, got num_envs={num_envs}")
-    agents = find_agents(agent, device)
-    chosen, notes = playable(with_options(chosen, agents, env_options or {}), agents, explicit=bool(tasks))
+    chosen, notes = playable(chosen, agents, explicit=bool(tasks))
     cast = cast_controls(chosen, agents, parsed, none, device)
     counts = {name: len(players) for name, players in cast.players.items()}
     size = block_size(episodes, num_envs)
@@ -271,7 +272,15 @@ def _control_names(suite: Suite, controls: bool | Sequence[str]) -> list[str]:
     return list(dict.fromkeys([controls] if isinstance(controls, str) else controls))
 
 
-def _check_numbers(seeds: Sequence[int], episodes: int, num_envs: int | None, traces: int) -> None:
+def _episodes(suite: Suite) -> int:
+    """Return the episodes per task and seed where the user names none."""
+    if suite.episodes is not None:
+        return suite.episodes
+    with closing(make_env(suite.tasks[0], 1)) as env:
+        return int(env.unwrapped.items)  # type: ignore[attr-defined]
+
+
+def _check_numbers(seeds: Sequence[int], episodes: int | None, num_envs: int | None, traces: int) -> None:
     if not seeds or any(seed < 0 for seed in seeds) or len(set(seeds)) != len(seeds):
         raise UsageError(f"expected different seeds >= 0, got {list(seeds)}")
     for name, value, least in (("episodes", episodes, 1), ("num_envs", num_envs, 1), ("traces", traces, 0)):

@@ -6,6 +6,8 @@ published protocols. Every family reports ``success``, ``return`` and ``length``
 - ``probe``: ``success``, and ``accuracy`` where there is one.
 - ``goal_nav``: ``success, stopped, start_distance, final_distance, min_distance, path_length`` (metres).
 - ``multion``: ``leg_geodesics`` (m,), ``found``, ``path_at_last_found``, ``path_length``.
+- ``street``: the metrics of `metrics.street`, ``actions``, ``stopped``; the record keeps ``id`` and ``states``.
+- ``vln``: the metrics of `metrics.vln`, ``actions``, ``stopped``; the record keeps the same.
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ class Family:
     """Facts of a final step -> metrics; None where undefined."""
     rates: frozenset[str]
     """Metrics that are 0 or 1 per episode: their interval is Wilson's."""
+    kept: tuple[str, ...] = ()
+    """Facts that go into the episode's record as they are."""
 
     def kind(self, metric: str) -> Kind:
         """Return how a metric is averaged."""
@@ -74,10 +78,28 @@ def multi_object(facts: Facts, task: Task) -> Scores:
     return {name: _number(value) for name, value in multion_summary(episode).items()}
 
 
+def street_walk(facts: Facts, task: Task) -> Scores:
+    """Return the street metrics (`metrics.street`) of an episode; ``success`` is the same as ``tc``."""
+    scores = {name: _number(_need(facts, name, task)) for name in STREET}
+    return {"success": scores["tc"], **scores}
+
+
+def indoor_walk(facts: Facts, task: Task) -> Scores:
+    """Return the indoor metrics (`metrics.vln`) of an episode; ``success`` is the same as ``sr``."""
+    scores = {name: _number(_need(facts, name, task)) for name in INDOOR}
+    return {"success": scores["sr"], **scores}
+
+
+STREET = (
+    "tc", "spd", "sed", "ndtw", "sdtw", "ndtw_std", "cls", "kpa", "dtw", "sed_levenshtein", "actions", "stopped",
+)  # fmt: skip
+INDOOR = ("pl", "ne", "oracle_ne", "sr", "osr", "spl", "dtw", "ndtw", "sdtw", "cls", "actions", "stopped")
 FAMILIES: dict[str, Family] = {
     "probe": Family(probe, frozenset({"success"})),
     "goal_nav": Family(goal_navigation, frozenset({"success", "sr", "osr"})),
     "multion": Family(multi_object, frozenset({"success"})),
+    "vln": Family(indoor_walk, frozenset({"success", "sr", "osr", "stopped"}), kept=("id", "states")),
+    "street": Family(street_walk, frozenset({"success", "tc", "stopped"}), kept=("id", "states")),
 }
 
 

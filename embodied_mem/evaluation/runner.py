@@ -100,6 +100,7 @@ def play_block(
                 ended = _facts(facts, row)
                 record = rows.record(row, bool(terminated[row]), bool(truncated[row]))
                 record["metrics"] = family.score(ended, block.task)
+                record.update({name: ended[name] for name in family.kept if name in ended})
                 emit(record)
                 if row in watched:
                     assert watcher is not None

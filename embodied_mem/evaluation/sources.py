@@ -6,6 +6,7 @@ nothing about agents beyond the `Agent` protocol.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import os
@@ -48,6 +49,8 @@ class Source:
     """What a bundle says about its origin: env, env_config, seed, ..."""
     memory: str | None = None
     """Name of a trained agent's memory."""
+    env_options: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments that the agent brings for every environment (recorded rollouts bring their episodes)."""
 
 
 class FunctionAgent:
@@ -71,11 +74,21 @@ class FunctionAgent:
 
 
 def from_name(name: str) -> Source:
-    """Return the source of a registered agent, or of ``module:attr`` (an agent, a class, a factory or a function).
+    """Return the source of a registered agent, of ``name:argument`` for one that takes an argument, or of
+    ``module:attr`` (an agent, a class, a factory or a function).
 
     Raises:
         UsageError: there is no such agent, or the module or attribute cannot be found.
     """
+    head, colon, argument = name.partition(":")
+    if colon and head in registry.names("agent") and "argument" in registry.meta("agent", head):
+        taking = registry.get("agent", head)
+        made = functools.partial(taking, argument)
+        return Source(
+            name, {"agent": name}, lambda task, env: build(made, task, env), env_options=taking.env_options(argument)
+        )
+    if not colon and "argument" in registry.meta("agent", name):
+        raise UsageError(f"agent {name!r} needs an argument: {name}:{registry.meta('agent', name)['argument']}")
     target = _import(name) if ":" in name else registry.get("agent", name)
     return Source(name, {"agent": name}, lambda task, env: build(target, task, env))
 

@@ -26,7 +26,7 @@ class Task:
     env: str
     """Gymnasium id."""
     family: str
-    """Metric family, see `families.FAMILIES`: "probe", "goal_nav" or "multion"."""
+    """Metric family, see `families.FAMILIES`: "probe", "goal_nav", "multion", "street" or "vln"."""
     variant: str = ""
     """Tells apart tasks of one environment; part of the task's name."""
     kwargs: Mapping[str, Any] = field(default_factory=dict)
@@ -53,6 +53,20 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Option:
+    """An option that a suite adds to ``embodied-mem eval``; it becomes a keyword argument of the environments."""
+
+    flag: str
+    """Name on the command line, ``--some-thing``."""
+    key: str
+    """Keyword argument of the environments."""
+    kind: type
+    """``str``, ``int`` or ``float``."""
+    about: str
+    """Help text."""
+
+
+@dataclass(frozen=True)
 class Suite:
     """A list of tasks with their protocol."""
 
@@ -62,8 +76,8 @@ class Suite:
     """One line for lists and reports."""
     tasks: tuple[Task, ...]
     """What is played."""
-    episodes: int = 200
-    """Episodes per task and seed."""
+    episodes: int | None = 200
+    """Episodes per task and seed; None: every item that the first task's environment lists, once."""
     seeds: tuple[int, ...] = (0,)
     """Episode-set seeds."""
     controls: tuple[str, ...] = ("none", "wiped:8", "shuffled", "oracle")
@@ -72,6 +86,8 @@ class Suite:
     """Split that is played unless another is asked for."""
     num_envs: int = 64
     """Rows that step in lockstep."""
+    options: tuple[Option, ...] = ()
+    """Options on the command line beside the common ones."""
 
 
 def load_suite(name: str) -> Suite:

@@ -38,7 +38,7 @@ def draw_map(scene: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> st
     unit = max(x1 - x0, z1 - z0) / 10.0
     shapes, names = _boxes(scene, unit)
     parts = [_rooms(scene), shapes, _walls(scene), _doors(scene), names, _targets(scene, unit)]
-    parts += [_way(way, steps, unit), svg.tag("g", class_="reads"), _marker(unit)]
+    parts += [_way(way, steps, unit, float(scene.get("jump", JUMP))), svg.tag("g", class_="reads"), _marker(unit)]
     box = [x0 - MARGIN, -z1 - MARGIN, x1 - x0 + 2 * MARGIN, z1 - z0 + 2 * MARGIN]
     return svg.tag(
         "svg",
@@ -60,8 +60,10 @@ def positions(steps: Sequence[Mapping[str, Any]]) -> list[Point | None]:
     return found
 
 
-def segments(way: Sequence[Point | None], steps: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Point]]]:
-    """Return the way in pieces of one phase without jumps: (phase, points)."""
+def segments(
+    way: Sequence[Point | None], steps: Sequence[Mapping[str, Any]], jump: float = JUMP
+) -> list[tuple[str, list[Point]]]:
+    """Return the way in pieces of one phase without jumps (steps longer than ``jump`` metres): (phase, points)."""
     found: list[tuple[str, list[Point]]] = []
     before: Point | None = None
     for point, step in zip(way, steps, strict=False):
@@ -69,7 +71,7 @@ def segments(way: Sequence[Point | None], steps: Sequence[Mapping[str, Any]]) ->
             before = None
             continue
         phase = phase_of(step)
-        joined = before is not None and math.dist(point, before) <= JUMP
+        joined = before is not None and math.dist(point, before) <= jump
         if not found or not joined:
             found.append((phase, [point]))
         elif found[-1][0] != phase:
@@ -162,9 +164,9 @@ def _targets(scene: Mapping[str, Any], unit: float) -> str:
     return svg.tag("g", *parts) if parts else ""
 
 
-def _way(way: Sequence[Point | None], steps: Sequence[Mapping[str, Any]], unit: float) -> str:
+def _way(way: Sequence[Point | None], steps: Sequence[Mapping[str, Any]], unit: float, jump: float) -> str:
     parts = []
-    pieces = segments(way, steps)
+    pieces = segments(way, steps, jump)
     for phase, points in pieces:
         shape = [_flip(point) for point in points]
         name = f"way {phase_color(phase)}".strip()

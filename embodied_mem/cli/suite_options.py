@@ -1,0 +1,77 @@
+"""Options that a suite adds to ``eval``: declared by the suite, parsed and shown in its help like any other.
+
+A suite lists `evaluation.suite.Option`; each becomes a keyword argument of the suite's environments.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import typer
+from typer.core import TyperCommand
+
+CHOSEN = "suite_options"
+"""Key in the context's meta under which the given options lie."""
+
+
+class SuiteCommand(TyperCommand):
+    """A command whose options depend on which suite is named among its arguments."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Add the options of the suite that is named, then parse as usual."""
+        self.params = [*self.params, *_options(args)]
+        return super().parse_args(ctx, args)
+
+
+def chosen(ctx: typer.Context) -> dict[str, Any]:
+    """Return the suite's options that were given, as keyword arguments of its environments."""
+    return dict(ctx.meta.get(CHOSEN, {}))
+
+
+def _options(args: list[str]) -> list[Any]:
+    words = [word for word in args if not word.startswith("-")]
+    if not words:
+        return []
+    from embodied_mem import registry
+    from embodied_mem.evaluation.suite import load_suite
+
+    known = set(registry.names("suite"))
+    named = next((word for word in words if word in known), None)
+    options = load_suite(named).options if named is not None else ()
+    if not options:
+        return []
+
+    def carrier(**given: Any) -> None:
+        """Carry the options of a suite."""
+
+    # A throw-away command: its parameters are built by typer itself, whatever classes its version has for them.
+    signature = [
+        inspect.Parameter(
+            f"suite_{option.key}",
+            inspect.Parameter.KEYWORD_ONLY,
+            annotation=option.kind | None,
+            default=typer.Option(
+                None,
+                option.flag,
+                help=f"{option.about} (suite {named})",
+                expose_value=False,
+                callback=_keep(option.key),
+            ),
+        )
+        for option in options
+    ]
+    carrier.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
+    carrier.__annotations__ = {item.name: item.annotation for item in signature}
+    app = typer.Typer(add_completion=False)
+    app.command()(carrier)
+    return [item for item in typer.main.get_command(app).params if str(item.name).startswith("suite_")]
+
+
+def _keep(key: str) -> Any:
+    def keep(ctx: typer.Context, value: Any) -> Any:
+        if value is not None:
+            ctx.meta.setdefault(CHOSEN, {})[key] = value
+        return value
+
+    return keep
