@@ -1,0 +1,48 @@
+"""Every Triton kernel against its reference, under Triton's interpreter on the CPU.
+
+The interpreter must be chosen before triton is imported, so the suite runs in a process of its own:
+`python -m embodied_mem.kernels.parity`.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from embodied_mem.kernels._registry import op_names
+
+
+def interpret(*words):
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    environment.pop("EMBODIED_MEM_KERNELS", None)
+    command = [sys.executable, "-m", "embodied_mem.kernels.parity", "--backend", "interpret", *words]
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+def test_kernels_equal_their_references():
+    done = interpret()
+    assert done.returncode in (0, 1), done.stderr
+    found = json.loads(done.stdout)
+    assert found["failures"] == [] and done.returncode == 0
+    assert set(found["errors"]) == set(op_names())
+    assert max(found["errors"].values()) > 0
+
+
+@pytest.mark.full
+def test_long_forms():
+    done = interpret("--full")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_interpreter_must_be_chosen_in_time():
+    code = (
+        "import triton, torch\n"
+        "from embodied_mem.kernels import backend_for, use_backend\n"
+        "with use_backend('interpret'):\n"
+        "    backend_for('reset_scan', torch.zeros(1))\n"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode and "before triton is imported" in done.stderr
