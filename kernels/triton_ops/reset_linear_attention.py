@@ -404,9 +404,8 @@ def backward(d_o, d_final, q, k, v, g, beta, reset, S_init, states) -> tuple[Ten
         d_final if S_init is None else S_init.contiguous(), states, dq, dk, dv, dg, d_beta, d_start, d_first,
         T, H, K, V, dq[0].numel(), dg[0].numel(), num_warps=8, **flags,
     )  # fmt: skip
-    empty = q.new_empty(0)
     return (
         dq.sum(0).to(q.dtype), dk.sum(0).to(k.dtype), dv, dg.sum(0).to(g.dtype),
-        empty if beta is None else d_beta.sum(0).to(beta.dtype), d_start,
-        empty if S_init is None else d_first.sum(0).to(S_init.dtype),
+        q.new_empty(0) if beta is None else d_beta.sum(0).to(beta.dtype), d_start,
+        q.new_empty(0) if S_init is None else d_first.sum(0).to(S_init.dtype),
     )  # fmt: skip
