@@ -267,7 +267,7 @@ class HCAM(MemoryModule):
             chunks.visible,
             self.config.top_k,
             -_TIE * chunks.age,
-        ).found
+        )
         return self.detail.answer(found)
 
 

@@ -11,7 +11,7 @@ the reference gathers a copy, and what it gathers must be finite.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,18 +19,7 @@ from torch import Tensor
 from embodied_mem.kernels._dispatch import inline, run_triton, unsupported_dtype
 from embodied_mem.kernels.reference import hcam_read as reference
 
-__all__ = ["HcamRead", "hcam_read"]
-
-
-class HcamRead(NamedTuple):
-    """What a read returns."""
-
-    found: Tensor
-    """(B, Q, H, D), dtype of ``detail``."""
-    index: Tensor
-    """(B, Q, k) int64 chunks chosen; where fewer are visible, any chunk with weight 0."""
-    weight: Tensor
-    """(B, Q, k)."""
+__all__ = ["hcam_read"]
 
 
 def hcam_read(
@@ -42,7 +31,7 @@ def hcam_read(
     visible: Tensor,
     k: int,
     bias: Tensor | None = None,
-) -> HcamRead:
+) -> Tensor:
     """Read chunks; the equation is in the module docstring.
 
     Args:
@@ -55,6 +44,9 @@ def hcam_read(
         k: chunks read, at most N.
         bias: (B, Q or 1, N) float added to the scores, None for none.
 
+    Returns:
+        found (B, Q, H, D), dtype of ``detail``; exactly 0 where no chunk is visible.
+
     Raises:
         ValueError: ranks or shared axes disagree.
     """
@@ -62,10 +54,8 @@ def hcam_read(
     visible = visible.expand(-1, query.shape[1], -1)
     index, weight = reference.select(query, summary, visible, bias, k)
     if inline("hcam_read", detail):
-        found = reference.inside(detail, contents, code, index, weight)
-    else:
-        found = torch.ops.embodied_mem.hcam_inside(detail, contents, code, index, weight)
-    return HcamRead(found, index, weight)
+        return reference.inside(detail, contents, code, index, weight)
+    return torch.ops.embodied_mem.hcam_inside(detail, contents, code, index, weight)
 
 
 def _check(

@@ -71,10 +71,7 @@ def reset_linear_attention(
 
 
 def _unsupported(q: Tensor, *others: Tensor | None) -> str:
-    kinds = {str(z.dtype) for z in (q, *others) if z is not None}
-    if len(kinds) > 1:
-        return f"mixed dtypes {', '.join(sorted(kinds))}"
-    return unsupported_dtype(q) or (f"key dim {q.shape[-1]} > 128" if q.shape[-1] > 128 else "")
+    return unsupported_dtype(q, *others) or (f"key dim {q.shape[-1]} > 128" if q.shape[-1] > 128 else "")
 
 
 def _falls_back(q: Tensor, *others: Tensor | None) -> bool:

@@ -34,19 +34,16 @@ def read(
         there = _per_token(held, tokens)[..., None, None]
         k, v = torch.where(there, k, 0), torch.where(there, v, 0)
     scores = _scores(q, k, ts, pe, held, scale, tokens)
-    visible = _per_token(visible, tokens).unsqueeze(1)
-    scores = scores.masked_fill(~visible, -torch.inf)
-    # a shift common to all slots needs no gradient; finite where nothing is visible
-    shift = scores.detach().amax(-1, keepdim=True).clamp_min(torch.finfo(scores.dtype).min)
-    weights = (scores - shift).exp()
-    total = weights.sum(-1, keepdim=True)
-    some = total > 0
-    total = torch.where(some, total, 1)
-    out = ((weights / total) @ v.transpose(1, 2)).transpose(1, 2).to(kept)
+    # the lowest finite score instead of -inf: a row with nothing visible then has weights, and its result is masked
+    lowest = torch.finfo(scores.dtype).min
+    scores = scores.masked_fill(~_per_token(visible, tokens).unsqueeze(1), lowest)
+    some = visible.any(-1)
+    out = (scores.softmax(-1) @ v.transpose(1, 2)).transpose(1, 2)
+    out = torch.where(some[..., None, None], out, 0).to(kept)
     if not with_lse:
         return out, None
-    lse = torch.where(some, total.log() + shift, -torch.inf)
-    return out, lse.squeeze(-1).transpose(1, 2)
+    lse = torch.where(some.unsqueeze(1), scores.logsumexp(-1), -torch.inf)
+    return out, lse.transpose(1, 2)
 
 
 def forward(

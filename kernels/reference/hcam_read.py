@@ -16,13 +16,10 @@ def select(query: Tensor, summary: Tensor, visible: Tensor, bias: Tensor | None,
     logits = query @ summary.transpose(1, 2)
     if bias is not None:
         logits = logits + bias
-    index = logits.detach().masked_fill(~visible, -torch.inf).topk(min(k, summary.shape[1]), -1).indices
-    chosen = logits.gather(2, index).masked_fill(~visible.gather(2, index), -torch.inf)
-    # a shift common to all chunks needs no gradient; finite where none is visible
-    shift = chosen.detach().amax(-1, keepdim=True).clamp_min(torch.finfo(chosen.dtype).min)
-    weight = (chosen - shift).exp()
-    total = weight.sum(-1, keepdim=True)
-    return index, weight / torch.where(total > 0, total, 1)
+    # the lowest finite score instead of -inf: where nothing is visible there are weights, masked below
+    logits = logits.masked_fill(~visible, torch.finfo(logits.dtype).min)
+    best, index = logits.topk(min(k, summary.shape[1]), -1)
+    return index, torch.where(visible.any(-1, keepdim=True), best.softmax(-1), 0)
 
 
 def inside(detail: Tensor, contents: Tensor, code: Tensor, index: Tensor, weight: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ def forward(
     chunk: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `run`, for the registered operator: contiguous o, final state, and the states at the starts of chunks."""
-    kept = q.dtype
+    kept, held = v.dtype, S0.dtype
     q, k, v, log_decay, beta, S0, S_init = _widened(q, k, v, log_decay, beta, S0, S_init)
     starts, outputs, S = [], [], S0
     for first in range(0, q.shape[1], chunk):
@@ -79,7 +79,7 @@ def forward(
         o, S = run(q[:, at], k[:, at], v[:, at], log_decay[:, at], strength, reset[:, at], S, S_init, chunk)
         outputs.append(o)
     states = torch.stack(starts, 2).float() if save else S0.new_empty(*S0.shape[:2], 0, *S0.shape[2:]).float()
-    return torch.cat(outputs, 1).to(kept), S.to(kept).clone(), states
+    return torch.cat(outputs, 1).to(kept), S.to(held).clone(), states
 
 
 def backward(

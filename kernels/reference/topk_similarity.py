@@ -35,7 +35,7 @@ def search(
         return best(scores, k)
     # equal scores inside a list go by index
     index, order = index.sort(-1)
-    value, order = value.gather(-1, order).sort(-1, descending=True, stable=True)
+    value, order = value.gather(-1, order).sort(dim=-1, descending=True, stable=True)
     index = torch.where(value == -torch.inf, -1, index.gather(-1, order))
     short = k - take
     return torch.nn.functional.pad(value, (0, short), value=-torch.inf), torch.nn.functional.pad(

@@ -7,29 +7,30 @@ from torch import Tensor
 
 
 class Draw:
-    """Random tensors from one seed, drawn in float32 on the CPU: the same numbers for every dtype and device."""
+    """Random tensors from one seed, drawn in float32 on the device: the same numbers for every dtype."""
 
     def __init__(self, seed: int, dtype: torch.dtype, device: torch.device) -> None:
         self.generator = torch.Generator().manual_seed(seed)
+        self._own = torch.Generator(device).manual_seed(seed)
         self.dtype, self.device = dtype, device
 
     def normal(self, *shape: int, scale: float = 1.0) -> Tensor:
         """Return normal numbers."""
-        drawn = torch.randn(*shape, generator=self.generator) * scale
+        drawn = torch.randn(*shape, generator=self._own, device=self.device) * scale
         return drawn.to(self.device, self.dtype)
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """Return numbers of [low, high)."""
-        drawn = low + (high - low) * torch.rand(*shape, generator=self.generator)
+        drawn = low + (high - low) * torch.rand(*shape, generator=self._own, device=self.device)
         return drawn.to(self.device, self.dtype)
 
     def integers(self, low: int, high: int, *shape: int, dtype: torch.dtype = torch.int32) -> Tensor:
         """Return integers of [low, high)."""
-        return torch.randint(low, high, shape, generator=self.generator).to(self.device, dtype)
+        return torch.randint(low, high, shape, generator=self._own, device=self.device).to(self.device, dtype)
 
     def flags(self, rate: float, *shape: int) -> Tensor:
         """Return flags that are True at a rate."""
-        return (torch.rand(*shape, generator=self.generator) < rate).to(self.device)
+        return (torch.rand(*shape, generator=self._own, device=self.device) < rate).to(self.device)
 
 
 def offset_view(x: Tensor) -> Tensor:

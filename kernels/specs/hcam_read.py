@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from embodied_mem.kernels._registry import BenchShape, Case, CompileCase, Inputs, OpSpec, Shape, register_op
-from embodied_mem.kernels.ops.hcam_read import HcamRead, hcam_read
+from embodied_mem.kernels.ops.hcam_read import hcam_read
 from embodied_mem.kernels.specs._draw import Draw, numbers
 
 ALL = (torch.float32, torch.float16, torch.bfloat16)
@@ -35,32 +35,23 @@ def sample(shape: Shape, seed: int, dtype: torch.dtype, device: torch.device) ->
 def oracle(
     query: Tensor, detail: Tensor, summary: Tensor, contents: Tensor, code: Tensor, visible: Tensor, k: int,
     bias: Tensor | None = None,
-) -> HcamRead:  # fmt: skip
+) -> Tensor:  # fmt: skip
     """The equation, one query of one row at a time."""
     B, Q, H, D = detail.shape
-    N = summary.shape[1]
-    k = min(k, N)
     found = []
-    index, weight = torch.zeros(B, Q, k, dtype=torch.int64), []
     for b in range(B):
         for i in range(Q):
             scores = summary[b] @ query[b, i] + (0 if bias is None else bias[b, i])
-            held = [j for j in range(N) if visible[b, i, j]]
+            held = [j for j in range(len(scores)) if visible[b, i, j]]
             order = sorted(held, key=lambda j: -float(scores[j]))[:k]
             shares = scores[order].softmax(0) if order else scores[:0]
-            heads = []
             for h in range(H):
                 total = torch.zeros_like(detail[b, i, h])
                 for share, j in zip(shares, order):
                     items = contents[b, j] + code
                     total = total + share * ((items @ detail[b, i, h]).softmax(0) @ items)
-                heads.append(total)
-            found.append(torch.stack(heads))
-            # where fewer are visible the reference goes on with any chunk, at weight 0
-            hidden = scores.detach().masked_fill(~visible[b, i], -torch.inf).topk(k).indices[len(order) :]
-            index[b, i] = torch.tensor(order + hidden.tolist())
-            weight.append(torch.cat([shares, shares.new_zeros(k - len(order))]))
-    return HcamRead(torch.stack(found).view(B, Q, H, D), index, torch.stack(weight).view(B, Q, k))
+                found.append(total)
+    return torch.stack(found).view(B, Q, H, D)
 
 
 def composed(

@@ -1,5 +1,7 @@
 """The registered operators: schema, fake, autograd, dynamic shapes, and `torch.compile` without a graph break."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -49,3 +51,26 @@ def test_operators_equal_the_reference_in_place(spec):
             found = run(spec, inputs)
     for name, value in wanted.items():
         assert relative_error(found[name], value) < 2e-5, name
+
+
+def test_gradient_of_one_input_alone(spec):
+    inputs = small(spec)
+    with use_backend("reference"), pytest.MonkeyPatch.context() as patch:
+        wanted = run(spec, inputs)
+        patch.setattr(f"embodied_mem.kernels.ops.{spec.name}.inline", lambda *_, **__: False)
+        for name in spec.grads:
+            if inputs.get(name) is not None:
+                found = run(dataclasses.replace(spec, grads=(name,)), inputs)
+                assert relative_error(found[f"d_{name}"], wanted[f"d_{name}"]) < 2e-5, name
+
+
+def test_no_gradient_is_said_not_cut(spec):
+    if spec.grads:
+        return
+    inputs = small(spec)
+    name = next(key for key in ("item", "q") if key in inputs)
+    inputs[name].requires_grad_()
+    with pytest.raises(ValueError, match="without gradient"):
+        spec.call(**inputs)
+    with torch.no_grad():
+        spec.call(**inputs)
