@@ -35,14 +35,14 @@ _HALF_FLOOR = {torch.float16: 3e-4, torch.bfloat16: 2.5e-3}
 def filled_allocations() -> Iterator[None]:
     """Fill what `torch.empty` returns with NaN (floats) or the largest integer, within the context."""
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    filled = torch.utils.deterministic.fill_uninitialized_memory
+    filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = True
+    torch.utils.deterministic.fill_uninitialized_memory = True  # type: ignore[attr-defined]
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        torch.utils.deterministic.fill_uninitialized_memory = filled
+        torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
 
 
 def relative_error(found: Tensor, wanted: Tensor) -> float:
@@ -79,7 +79,11 @@ def run(spec: OpSpec, inputs: Inputs, *, gradients: bool = True, call: Any = Non
                 # an empty memory reads -inf as its log-sum: that entry has no gradient
                 parts.append((torch.where(torch.isinf(z.detach()), 0, z) * weight).to(torch.float64).sum())
         leaves = [copies[name] for name in wanted]
-        grads = torch.autograd.grad(sum(parts), leaves, allow_unused=True, materialize_grads=True)
+        if parts:
+            grads = torch.autograd.grad(torch.stack(parts).sum(), leaves, allow_unused=True, materialize_grads=True)
+        else:
+            # where nothing is held, no output may depend on an input
+            grads = tuple(torch.zeros_like(leaf) for leaf in leaves)
         results |= {f"d_{name}": grad for name, grad in zip(wanted, grads, strict=True)}
     return results
 
@@ -114,7 +118,8 @@ def failures(
     Returns:
         one line per failure, and the largest error by operation.
     """
-    lines, worst = [], {}
+    lines: list[str] = []
+    worst: dict[str, float] = {}
     for name in names or op_names():
         spec = get_op(name)
         for case in spec.edge_cases:

@@ -31,7 +31,7 @@ class BankRead(NamedTuple):
     """(B, Q, H, d), dtype of ``q``."""
     lse: Tensor | None
     """(B, Q, H) log of the sum of exponentials, float32 (float64 for float64), -inf where nothing is held."""
-    index: Tensor | None = None
+    indices: Tensor | None = None
     """(B, Q, H, topk) int64 keys chosen, -1 where fewer are visible; None without ``topk``."""
     weight: Tensor | None = None
     """(B, Q, H, topk) their weights; None without ``topk``."""
@@ -82,9 +82,9 @@ def bank_read(
         if plain:
             return BankRead(*reference.read(q, k_bank, v_bank, *arguments, finite=finite, with_lse=with_lse))
         return BankRead(*torch.ops.embodied_mem.bank_read(q, k_bank, v_bank, *arguments))
-    asked = (z if z is None else z.detach() for z in (q, k_bank, length, ts, pe, valid))
     choose = reference.top if plain else torch.ops.embodied_mem.bank_top
-    index = choose(*asked, scale, tokens_per_slot, topk)
+    with torch.no_grad():
+        index = choose(q.detach(), k_bank.detach(), *arguments, topk)
     out, lse, weight = reference.read_selected(q, k_bank, v_bank, index, ts, pe, scale, tokens_per_slot)
     return BankRead(out, lse, index, weight)
 

@@ -29,7 +29,7 @@ class Matches(NamedTuple):
 
     score: Tensor
     """(Q, k) float32 (float64 for float64), -inf where there is none."""
-    index: Tensor
+    indices: Tensor
     """(Q, k) int64, -1 where there is none."""
 
 
@@ -61,7 +61,7 @@ def topk_similarity(
         ValueError: shapes or arguments disagree, or an input requires a gradient.
 
     >>> bank = torch.tensor([[1.0], [3.0], [3.0]])
-    >>> topk_similarity(torch.ones(1, 1), bank, 2).index.tolist()
+    >>> topk_similarity(torch.ones(1, 1), bank, 2).indices.tolist()
     [[1, 2]]
     """
     _check(q, bank, k, group, q_group, time, span, now)

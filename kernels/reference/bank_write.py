@@ -57,7 +57,9 @@ def merge(
     left, right = slots[row, i], slots[row, (i + 1).clamp(max=M - 1)]
     x, y = bank[row, left], torch.where(_over(last, item), item, bank[row, right])
     n_x, n_y = count[row, left], torch.where(last, 1, count[row, right])
-    share = (n_x / (n_x + n_y)).to(_wide(bank)) if weighted else torch.full((B,), 0.5, dtype=_wide(bank), device=device)
+    share = torch.full((B,), 0.5, dtype=_wide(bank), device=device)
+    if weighted:
+        share = n_x.to(share.dtype) / (n_x + n_y)
     both = (_over(share, x) * x + (1 - _over(share, x)) * y).to(bank.dtype)
     before = bank[row, slots[row, (i - 1).clamp(min=0)]]
     behind = torch.where(_over(i + 2 >= M, item), item, bank[row, slots[row, (i + 2).clamp(max=M - 1)]])

@@ -136,8 +136,8 @@ def backward(
         change = torch.where(open_t, 0, change).sum(-1)
         dg[:, t] = change if log_decay.dim() == 4 else change.sum(-1)
         dS = dS * decay[:, t]
-    found = (dq, dk, dv, dg, q.new_empty(0) if d_beta is None else d_beta, dS)
-    found += (q.new_empty(0) if S_init is None else d_opened.sum(0),)
+    found = [dq, dk, dv, dg, q.new_empty(0) if d_beta is None else d_beta, dS]
+    found.append(q.new_empty(0) if S_init is None else d_opened.sum(0))
     return tuple(z.to(g.dtype if g is not None else given[0].dtype).contiguous() for z, g in zip(found, given))
 
 

@@ -42,7 +42,8 @@ def backward(
     parts = [z.float() if kept in (torch.float16, torch.bfloat16) else z for z in (grad, a, h, h0)]
     if paired:
         parts = [torch.view_as_complex(z.contiguous()) for z in parts]
-    dx, da, dh0 = _gradients(*parts, reset, want_a, True)
+    grad, a, h, h0 = parts
+    dx, da, dh0 = _gradients(grad, a, h, h0, reset, want_a, True)
     assert dh0 is not None
     found = [z if z is None or not paired else torch.view_as_real(z) for z in (dx, da, dh0)]
     empty = grad.new_empty(0)

@@ -138,7 +138,8 @@ def op_args(inputs: Inputs) -> list[tuple[str, tuple[Any, ...]]]:
     """Arguments of the operators behind it."""
     q, k, v, length, ts, pe, valid = (inputs[n] for n in ("q", "k_bank", "v_bank", "length", "ts", "pe", "valid"))
     tail = (length, ts, pe, valid, q.shape[-1] ** -0.5, inputs["tokens_per_slot"])
-    found = oracle(**{name: z.detach() if torch.is_tensor(z) else z for name, z in inputs.items()})
+    given: dict[str, Any] = {name: z.detach() if torch.is_tensor(z) else z for name, z in inputs.items()}
+    found = oracle(**given)
     plain = [z.detach() for z in (q, k, v)]
     lse = found.lse if q.dtype == torch.float64 else None if found.lse is None else found.lse.float()
     grads = (torch.ones_like(plain[0]), torch.ones_like(lse) if lse is not None else None)

@@ -42,8 +42,9 @@ def oracle(
     for b in range(B):
         for i in range(Q):
             scores = summary[b] @ query[b, i] + (0 if bias is None else bias[b, i])
+            ranked = scores.detach()
             held = [j for j in range(len(scores)) if visible[b, i, j]]
-            order = sorted(held, key=lambda j: -float(scores[j]))[:k]
+            order = sorted(held, key=lambda j: -float(ranked[j]))[:k]
             shares = scores[order].softmax(0) if order else scores[:0]
             for h in range(H):
                 total = torch.zeros_like(detail[b, i, h])

@@ -45,7 +45,7 @@ def test_what_lies_in_empty_slots_does_not_count():
 def test_equal_scores_go_to_the_lower_slot():
     q, k, v, _ = draw(B=1)
     read = bank_read(torch.zeros_like(q), k, v, torch.tensor([5]), topk=2)
-    assert read.index.flatten(0, 2).tolist() == [[0, 1]] * 4
+    assert read.indices.flatten(0, 2).tolist() == [[0, 1]] * 4
     assert torch.equal(read.weight, torch.full_like(read.weight, 0.5))
 
 

@@ -44,12 +44,18 @@ def test_the_context_restores_the_backend():
     assert inline("reset_scan", torch.zeros(1))
 
 
-def test_import_needs_neither_triton_nor_anything_else():
+def test_a_fresh_process():
+    """Importing needs neither triton nor anything else, and the interpreter must be chosen before triton is imported."""
     code = (
         "import sys, torch, numpy\n"
-        "import embodied_mem.kernels\n"
-        "from embodied_mem.kernels._registry import op_names, get_op\n"
-        "for name in op_names(): get_op(name)\n"
+        "import embodied_mem.kernels as kernels\n"
+        "from embodied_mem.kernels._registry import op_names\n"
+        "op_names()\n"
         "assert not [m for m in ('triton', 'gymnasium', 'ray', 'scipy', 'typer', 'rich') if m in sys.modules]\n"
+        "import triton\n"
+        "with kernels.use_backend('interpret'):\n"
+        "    kernels.backend_for('reset_scan', torch.zeros(1))\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ)
+    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode and "TRITON_INTERPRET=1 in the environment before triton is imported" in done.stderr

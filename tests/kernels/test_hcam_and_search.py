@@ -22,21 +22,21 @@ def test_nothing_visible_reads_zero():
 def test_search_orders_equal_scores_by_index_and_pads():
     bank = torch.tensor([[1.0], [2.0], [1.0], [2.0], [1.0]])
     found = topk_similarity(torch.ones(1, 1), bank, 7)
-    assert found.index.tolist() == [[1, 3, 0, 2, 4, -1, -1]]
+    assert found.indices.tolist() == [[1, 3, 0, 2, 4, -1, -1]]
     assert found.score.tolist() == [[2.0, 2.0, 1.0, 1.0, 1.0, -torch.inf, -torch.inf]]
-    assert topk_similarity(torch.ones(1, 1), bank, 4).index.tolist() == [[1, 3, 0, 2]]
+    assert topk_similarity(torch.ones(1, 1), bank, 4).indices.tolist() == [[1, 3, 0, 2]]
 
 
 def test_filters_leave_out():
     bank, time = torch.ones(6, 2), torch.arange(6, dtype=torch.int32)
     q = torch.ones(2, 2)
     near = topk_similarity(q, bank, 3, time=time, now=torch.tensor([2, 5], dtype=torch.int32), apart=1)
-    assert near.index.tolist() == [[0, 4, 5], [0, 1, 2]]
+    assert near.indices.tolist() == [[0, 4, 5], [0, 1, 2]]
     span = torch.tensor([[3, 4], [6, 9]], dtype=torch.int32)
-    assert topk_similarity(q, bank, 3, time=time, span=span).index.tolist() == [[3, 4, -1], [-1, -1, -1]]
+    assert topk_similarity(q, bank, 3, time=time, span=span).indices.tolist() == [[3, 4, -1], [-1, -1, -1]]
     group = torch.tensor([[0], [1], [0], [1], [0], [1]], dtype=torch.int32)
     own = topk_similarity(q, bank, 2, group=group, q_group=torch.tensor([[1], [0]], dtype=torch.int32))
-    assert own.index.tolist() == [[1, 3], [0, 2]]
+    assert own.indices.tolist() == [[1, 3], [0, 2]]
 
 
 def test_wrong_arguments_are_named():

@@ -41,15 +41,3 @@ def test_kernels_equal_their_references():
 def test_long_forms():
     done = interpret("--full")
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_the_interpreter_must_be_chosen_in_time():
-    code = (
-        "import triton, torch\n"
-        "from embodied_mem.kernels import backend_for, use_backend\n"
-        "with use_backend('interpret'):\n"
-        "    backend_for('reset_scan', torch.zeros(1))\n"
-    )
-    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
-    assert done.returncode and "before triton is imported" in done.stderr
