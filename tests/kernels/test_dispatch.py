@@ -45,7 +45,7 @@ def test_the_context_restores_the_backend():
 
 
 def test_a_fresh_process():
-    """Importing needs neither triton nor anything else, and the interpreter must be chosen before triton is imported."""
+    """Importing needs neither triton nor more, and the interpreter must be chosen before triton is imported."""
     code = (
         "import sys, torch, numpy\n"
         "import embodied_mem.kernels as kernels\n"
