@@ -13,8 +13,9 @@ import gymnasium
 NAMESPACE = "embodied_mem"
 HOME = "embodied_mem.envs"
 
-Score = float | dict[str, float] | None
-"""Mean return of an episode: one number, or one per setting (``difficulty``, ``variant``); None where not known."""
+Score = float | dict[str, float] | str | None
+"""Mean return of an episode: one number, or one per setting (``difficulty``, ``variant``); words where it is another
+figure; None where not known."""
 
 
 @dataclass(frozen=True)

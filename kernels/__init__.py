@@ -1,1 +1,27 @@
 """Import name: embodied_mem.kernels. Triton kernels beside plain references that give the same numbers."""
+
+from embodied_mem.kernels._dispatch import backend_for, reset_stats, stats, use_backend
+from embodied_mem.kernels.ops.bank_read import BankRead, bank_read
+from embodied_mem.kernels.ops.bank_write import bank_write
+from embodied_mem.kernels.ops.hcam_read import hcam_read
+from embodied_mem.kernels.ops.pkm_lookup import Lookup, pkm_lookup
+from embodied_mem.kernels.ops.reset_linear_attention import reset_linear_attention
+from embodied_mem.kernels.ops.reset_scan import reset_scan
+from embodied_mem.kernels.ops.topk_similarity import Matches, topk_similarity
+
+__all__ = [
+    "BankRead",
+    "Lookup",
+    "Matches",
+    "backend_for",
+    "bank_read",
+    "bank_write",
+    "hcam_read",
+    "pkm_lookup",
+    "reset_linear_attention",
+    "reset_scan",
+    "reset_stats",
+    "stats",
+    "topk_similarity",
+    "use_backend",
+]

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from embodied_mem.errors import UsageError
+from embodied_mem.kernels import hcam_read
 from embodied_mem.memory.contract import MemoryConfig, MemoryInput, MemoryModule, State, StateSpec
 from embodied_mem.memory.rows import opened_rows, replace_rows
 from embodied_mem.memory.segments import reset_distance, segment_ids
@@ -36,8 +37,6 @@ __all__ = ["HCAM", "HCAMConfig", "age_code"]
 
 _TIE = 1e-6
 _SHORTEST, _LONGEST = 2.0, 10_000.0
-# Queries whose chunks are gathered at once: k * C * D numbers each.
-_GATHERED = 32
 
 
 @dataclass(frozen=True)
@@ -267,24 +266,18 @@ class HCAM(MemoryModule):
 
     def _read_chunks(self, e: Tensor, chunks: _Chunks) -> Tensor:
         """Return the weighted detail of the best chunks, (n, Q, D)."""
-        n, Q, D = e.shape
-        k = min(self.config.top_k, chunks.keys.shape[1])
-        asked = self.coarse_query(e) @ self.coarse_key.weight * D**-0.5
-        logits = asked @ chunks.keys.transpose(1, 2) - _TIE * chunks.age
-        best = logits.detach().masked_fill(~chunks.visible, -torch.inf).topk(k, -1).indices
-        w = visible_softmax(logits.gather(2, best), chunks.visible.gather(2, best), null_slot=False)
-        asked = self.detail.ask(e)
-        code = self.code.flip(0)
-        found = []
-        for start in range(0, Q, _GATHERED):
-            at = slice(start, start + _GATHERED)
-            q, picks = asked[:, at], best[:, at]
-            index = picks.flatten(1).view(n, -1, 1, 1).expand(-1, -1, *chunks.contents.shape[2:])
-            contents = chunks.contents.gather(1, index).view(n, q.shape[1], -1, D)
-            inside = (q @ contents.transpose(2, 3)).unflatten(3, (k, -1)) + (q @ code.T).unsqueeze(3)
-            weights = inside.softmax(-1) * w[:, at].unsqueeze(2).unsqueeze(4)
-            found.append(weights.flatten(3) @ contents + weights.sum(3) @ code)
-        return self.detail.answer(found[0] if len(found) == 1 else torch.cat(found, 1))
+        asked = self.coarse_query(e) @ self.coarse_key.weight * e.shape[-1] ** -0.5
+        found = hcam_read(
+            asked,
+            self.detail.ask(e),
+            chunks.keys,
+            chunks.contents,
+            self.code.flip(0),
+            chunks.visible,
+            self.config.top_k,
+            -_TIE * chunks.age,
+        )
+        return self.detail.answer(found)
 
 
 class _Attention(nn.Module):

@@ -34,9 +34,10 @@ import torch
 from torch import Tensor, nn
 
 from embodied_mem.errors import UsageError
+from embodied_mem.kernels import bank_read
 from embodied_mem.memory.contract import MemoryConfig, MemoryInput, State, StateSpec
 from embodied_mem.memory.slot_loop import SlotLoop, Token, linear_macs
-from embodied_mem.memory.window_memory import check_positive, visible_softmax
+from embodied_mem.memory.window_memory import check_positive
 from embodied_mem.registry import register
 
 __all__ = ["PerceptualCognitiveBank", "PerceptualCognitiveBankConfig", "consolidate"]
@@ -286,14 +287,14 @@ class _Stream(nn.Module):
         angle = time.unsqueeze(-1) * self.frequencies
         code = self.time(torch.cat([angle.cos(), angle.sin()], -1)).unsqueeze(2)
         keys, values = (bank + code).flatten(1, 2), bank.flatten(1, 2)
-        visible = held.unsqueeze(2).expand(-1, -1, N).flatten(1)
-        empty = ~held[:, :1]
+        length, visible, empty = held.sum(1, dtype=torch.int32), None, ~held[:, :1]
         if self.itself:
             keys, values = torch.cat([keys, x], 1), torch.cat([values, x], 1)
-            visible = torch.cat([visible, empty.expand(-1, N)], 1)
+            visible = torch.cat([held, empty], 1).unsqueeze(1)
+            length = torch.full_like(length, visible.shape[2])
         q = x
         for block in self.blocks:
-            q = block(q, keys, values, visible, self.heads)
+            q = block(q, keys, values, length, visible, self.heads)
         if not self.itself:
             q = torch.where(empty.unsqueeze(2), x, q)
         gate = self.gate(torch.cat([x, q], -1)).sigmoid()
@@ -310,10 +311,15 @@ class _Block(nn.Module):
         self.norm, self.norm_mlp = nn.LayerNorm(D), nn.LayerNorm(D)
         self.mlp = nn.Sequential(nn.Linear(D, 4 * D), nn.GELU(), nn.Linear(4 * D, D))
 
-    def forward(self, q: Tensor, keys: Tensor, values: Tensor, visible: Tensor, heads: int) -> Tensor:
+    def forward(
+        self, q: Tensor, keys: Tensor, values: Tensor, length: Tensor, visible: Tensor | None, heads: int
+    ) -> Tensor:
+        """q (n, N, D), keys and values (n, slots * N, D), length (n,), visible (n, 1, slots) -> (n, N, D)."""
         parts = (self.query(q), self.key(keys), self.value(values))
-        asked, key, value = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in parts)
-        scores = asked @ key.transpose(2, 3) * asked.shape[-1] ** -0.5
-        weights = visible_softmax(scores, visible.view(len(q), 1, 1, -1), null_slot=False)
-        h = self.norm(q + (weights @ value).transpose(1, 2).flatten(2))
+        asked, key, value = (part.unflatten(-1, (heads, -1)) for part in parts)
+        # empty entries are 0, so nothing has to be masked but the scores
+        read = bank_read(
+            asked, key, value, length, valid=visible, tokens_per_slot=q.shape[1], finite=True, with_lse=False
+        )
+        h = self.norm(q + read.out.flatten(2))
         return self.norm_mlp(h + self.mlp(h))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from embodied_mem.errors import UsageError
+from embodied_mem.kernels import Lookup, pkm_lookup
 from embodied_mem.memory.contract import MemoryConfig, MemoryInput, MemoryModule, State, StateSpec
 from embodied_mem.memory.segments import reset_distance, segment_ids
 from embodied_mem.memory.slot_loop import linear_macs
@@ -112,19 +113,16 @@ class ProductKeyMemory(MemoryModule):
 
     def select(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the best rows and their scores: x (..., in_dim) -> rows (..., H, k) int64, scores (..., H, k)."""
+        found = self._find(x)
+        return found.rows.unflatten(0, x.shape[:-1]), found.score.unflatten(0, x.shape[:-1])
+
+    def _find(self, x: Tensor) -> Lookup:
         c = self.config
         q = self.norm(self.query(x).unflatten(-1, (c.heads, c.key_dim))).unflatten(-1, (2, -1))
-        scores = torch.einsum("...hsk,hsnk->...hsn", q, self.keys)
-        best, index = scores.topk(c.top_k, -1)
-        sums = (best[..., 0, :].unsqueeze(-1) + best[..., 1, :].unsqueeze(-2)).flatten(-2)
-        rows = (index[..., 0, :].unsqueeze(-1) * c.sub_keys + index[..., 1, :].unsqueeze(-2)).flatten(-2)
-        score, at = sums.topk(c.top_k, -1)
-        return rows.gather(-1, at), score
+        return pkm_lookup(q.flatten(0, -4), self.keys, self.values, c.top_k)
 
     def _look_up(self, x: Tensor) -> Tensor:
-        rows, score = self.select(x)
-        weights = score.softmax(-1)
-        read = (F.embedding(rows, self.values) * weights.unsqueeze(-1)).sum((-3, -2))
+        read = self._find(x).out.unflatten(0, x.shape[:-1])
         if self.gate is not None:
             read = read * F.silu(self.gate(x))
         return self.out(read) + self.skip(x)

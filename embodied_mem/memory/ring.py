@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from embodied_mem.kernels import bank_write
+
 __all__ = ["ring_age", "ring_extend", "ring_mask", "ring_write"]
 
 
@@ -44,6 +46,16 @@ def ring_write(
     """
     B, M = ring.shape[:2]
     slot = (head + 1) % M
+    if (
+        donate
+        and ring.is_cuda
+        and ring.is_contiguous()
+        and not torch.is_grad_enabled()
+        and head.dtype == fill.dtype == torch.int32
+    ):
+        cursor, fill = slot.clone(), fill.clone()
+        bank_write(ring, fill, cursor, None, item.to(ring.dtype), mask=write)
+        return ring, (slot if write is None else torch.where(write, slot, head)), fill
     where = slot.to(torch.int64).view(B, *[1] * (ring.dim() - 1)).expand(B, 1, *ring.shape[2:])
     new = item.to(ring.dtype).unsqueeze(1)
     if write is None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from embodied_mem.memory.chunk_core import PairDecay
+from embodied_mem.kernels.reference.reset_linear_attention import PairDecay
 from embodied_mem.memory.fast_weights import unit
 
 FLOOR = 0.5

@@ -1,0 +1,304 @@
+"""Time every operation against its peers; refuses where parity fails.
+
+    python -m embodied_mem.kernels.bench [--op NAME] [--out FILE] [--device auto|cpu|cuda] [--quick] [--minutes 7]
+
+On a GPU: CUDA events, 25 ms of warm-up, inputs rotated through more than four times the second-level cache, median and
+20 / 80 % quantiles, and for calls under 20 microseconds a captured graph of 50 calls as well. The roof is the
+larger of bytes over
+bandwidth and operations over peak, both measured at the start. Peers: the composition of torch operations, the same
+compiled, and the named peers of the operation; a row names the fastest. Without a GPU the CPU columns are measured
+and the
+others are null with "not measured". Rows are merged into ``--out`` one by one, so a run cut short loses nothing.
+It needs torch, triton and numpy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from embodied_mem.errors import UsageError
+from embodied_mem.files import atomic_write_json
+from embodied_mem.kernels import parity
+from embodied_mem.kernels._dispatch import use_backend
+from embodied_mem.kernels._registry import BenchShape, Inputs, OpSpec, get_op, op_names
+
+__all__ = ["gpu_times", "measure", "require_parity", "rows", "show"]
+
+Row = dict[str, Any]
+_CACHE_BYTES = 240 * 2**20
+_WARM_SECONDS = 0.025
+_GRAPH_BELOW_MS = 0.02
+
+
+def require_parity(names: list[str], device: torch.device, *, quick: bool = False) -> dict[str, float]:
+    """Return the largest errors by operation: on a GPU the kernels', else those of the interpreter and the references.
+
+    Raises:
+        UsageError: an error is above its tolerance; nothing may be measured then.
+    """
+    if device.type == "cuda":
+        lines, worst = parity.failures("triton", device, names)
+    else:
+        lines, worst = parity.failures("reference", device, names)
+        if not quick:
+            found = _interpreted(names)
+            lines, worst = lines + found["failures"], found["errors"]
+    if lines:
+        raise UsageError(f"expected kernels that agree with their references, got: {'; '.join(lines[:5])}")
+    return worst
+
+
+def _interpreted(names: list[str]) -> dict[str, Any]:
+    """Run the kernels under the interpreter, which needs a process of its own."""
+    words = [word for name in names for word in ("--op", name)]
+    environment = {key: value for key, value in os.environ.items() if key != "EMBODIED_MEM_KERNELS"}
+    command = [sys.executable, "-m", "embodied_mem.kernels.parity", "--backend", "interpret", *words]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment | {"TRITON_INTERPRET": "1"})
+    if done.returncode not in (0, 1):
+        return {"failures": [f"the interpreter failed: {done.stderr.strip().splitlines()[-1:]}"], "errors": {}}
+    return json.loads(done.stdout)
+
+
+def rows(
+    names: list[str], device: torch.device, *, quick: bool = False, seconds: float = 0.4, deadline: float | None = None
+) -> list[Row]:
+    """Measure all shapes of the operations that fit the device; see `measure`."""
+    roof = _roof(device) if device.type == "cuda" else None
+    found = []
+    for name in names:
+        spec = get_op(name)
+        for shape in spec.bench_shapes:
+            if device.type == "cpu" and not shape.cpu:
+                found.append(_empty(spec, shape, device))
+                continue
+            for backward in (False, True) if spec.grads else (False,):
+                found.append(
+                    measure(spec, shape, device, backward=backward, quick=quick, seconds=seconds, roof=roof,
+                            deadline=deadline)
+                )  # fmt: skip
+    return found
+
+
+def measure(
+    spec: OpSpec,
+    shape: BenchShape,
+    device: torch.device,
+    *,
+    backward: bool = False,
+    quick: bool = False,
+    seconds: float = 0.4,
+    roof: tuple[float, float] | None = None,
+    deadline: float | None = None,
+) -> Row:
+    """Time one shape: ours and every peer; ``backward`` times forward and backward together."""
+    row = _empty(spec, shape, device) | {"direction": "forward+backward" if backward else "forward"}
+    inputs = spec.sample(shape.shape, 0, shape.dtype, device)
+    bytes_, flops = spec.bytes(inputs), spec.flops(inputs)
+    on_gpu = device.type == "cuda"
+    copies = min(8, max(3, -(-_CACHE_BYTES // max(bytes_, 1)))) if on_gpu else 1
+    sets = [inputs] + [spec.sample(shape.shape, seed, shape.dtype, device) for seed in range(1, copies)]
+    peers: dict[str, Callable[..., Any]] = {"composed": spec.composed, **spec.baselines}
+    if on_gpu and not quick and (deadline is None or time.monotonic() < deadline):
+        peers["compiled"] = torch.compile(spec.composed, mode="max-autotune-no-cudagraphs")
+    clock = gpu_times if on_gpu else _cpu_times
+    ours = clock(_calls(spec, spec.call, sets, backward), seconds)
+    row |= {"backend": "triton" if on_gpu else "reference"} | {f"ms_{key}": value for key, value in ours.items()}
+    if on_gpu:
+        if ours["median"] < _GRAPH_BELOW_MS and not backward and not spec.mutates:
+            row["ms_graph"] = _graph_time(_calls(spec, spec.call, sets, False)[0])
+        row |= {"gbps": bytes_ / ours["median"] / 1e6, "tflops": flops / ours["median"] / 1e9}
+        if roof is not None and not backward:
+            row["pct_roof"] = 100 * 1e3 * max(bytes_ / roof[0], flops / roof[1]) / ours["median"]
+    for name, peer in peers.items():
+        try:
+            row["baselines"][name] = clock(_calls(spec, peer, sets, backward), seconds)["median"]
+        except Exception as error:
+            row["notes"].append(f"{name}: {type(error).__name__}")
+    if row["baselines"]:
+        fastest = min(row["baselines"], key=lambda name: row["baselines"][name])
+        row |= {"fastest_baseline": fastest, "speedup": row["baselines"][fastest] / ours["median"]}
+    return row
+
+
+def _empty(spec: OpSpec, shape: BenchShape, device: torch.device) -> Row:
+    none = dict.fromkeys(("ms_median", "ms_p20", "ms_p80", "ms_graph", "gbps", "tflops", "pct_roof", "speedup"))
+    return {
+        "op": spec.name,
+        "shape": shape.name,
+        "dtype": str(shape.dtype).removeprefix("torch."),
+        "direction": "forward",
+        "device": "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device),
+        "backend": None,
+        **none,
+        "baselines": {},
+        "fastest_baseline": None,
+        "notes": [] if shape.cpu or device.type == "cuda" else ["not measured: needs a GPU"],
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {"torch": torch.__version__, "cuda": torch.version.cuda}
+    try:
+        found["triton"] = importlib.metadata.version("triton")
+    except importlib.metadata.PackageNotFoundError:
+        found["triton"] = None
+    return found
+
+
+def _calls(spec: OpSpec, call: Callable[..., Any], sets: list[Inputs], backward: bool) -> list[Callable[[], Any]]:
+    """Return one closure per set of inputs."""
+    leaves = [name for name in spec.grads if backward and sets[0].get(name) is not None]
+    closures = []
+    for inputs in sets:
+        given = dict(inputs)
+        for name in leaves:
+            given[name] = given[name].detach().requires_grad_()
+        closures.append(_closure(call, given, leaves))
+    return closures
+
+
+def _closure(call: Callable[..., Any], given: Inputs, leaves: list[str]) -> Callable[[], Any]:
+    def forward() -> Any:
+        with torch.no_grad():
+            return call(**given)
+
+    def both() -> Any:
+        found = call(**given)
+        out = found if isinstance(found, Tensor) else found[0]
+        return torch.autograd.grad(out, [given[name] for name in leaves], torch.ones_like(out), allow_unused=True)
+
+    return both if leaves else forward
+
+
+def _quantiles(times: list[float]) -> dict[str, float]:
+    times = sorted(times)
+    return {
+        "median": statistics.median(times),
+        "p20": times[int(0.2 * (len(times) - 1))],
+        "p80": times[int(0.8 * (len(times) - 1))],
+    }
+
+
+def _cpu_times(calls: list[Callable[[], Any]], seconds: float) -> dict[str, float]:
+    calls[0]()
+    times: list[float] = []
+    until = time.perf_counter() + seconds
+    while len(times) < 3 or time.perf_counter() < until:
+        started = time.perf_counter()
+        calls[len(times) % len(calls)]()
+        times.append(1e3 * (time.perf_counter() - started))
+    return _quantiles(times)
+
+
+def gpu_times(calls: list[Callable[[], Any]], seconds: float) -> dict[str, float]:
+    """Return milliseconds per call by CUDA events: median, p20 and p80."""
+    for call in calls:
+        call()
+    torch.cuda.synchronize()
+    started, count = time.perf_counter(), 0
+    while time.perf_counter() - started < _WARM_SECONDS:
+        calls[count % len(calls)]()
+        torch.cuda.synchronize()
+        count += 1
+    repeats = int(min(200, max(10, count * seconds / _WARM_SECONDS / 4)))
+    events = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(repeats)]
+    for i, (first, last) in enumerate(events):
+        first.record()
+        calls[i % len(calls)]()
+        last.record()
+    torch.cuda.synchronize()
+    return _quantiles([first.elapsed_time(last) for first, last in events])
+
+
+def _graph_time(call: Callable[[], Any], count: int = 50) -> float:
+    """Milliseconds per call inside a captured graph, free of launch costs."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        call()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(count):
+            call()
+    return gpu_times([graph.replay], 0.2)["median"] / count
+
+
+def _roof(device: torch.device) -> tuple[float, float]:
+    """Return measured bandwidth (bytes / s, read and write of a copy) and bfloat16 product rate (operations / s)."""
+    size = 2**29
+    source, target = (torch.empty(size, dtype=torch.uint8, device=device).random_() for _ in range(2))
+    copy = gpu_times([lambda: target.copy_(source)], 0.2)["median"]
+    a, b = (torch.randn(8192, 8192, dtype=torch.bfloat16, device=device) for _ in range(2))
+    product = gpu_times([lambda: a @ b], 0.2)["median"]
+    return 2 * size / copy * 1e3, 2 * 8192**3 / product * 1e3
+
+
+def merge(path: Path, new: list[Row]) -> None:
+    """Put rows into a JSON file; rows of the same operation, shape, type, direction and device are replaced."""
+    held = json.loads(path.read_text())["rows"] if path.exists() else []
+    keys = ("op", "shape", "dtype", "direction", "device")
+    replaced = {tuple(row[key] for key in keys) for row in new}
+    kept = [row for row in held if tuple(row[key] for key in keys) not in replaced]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write_json(path, {"rows": kept + new})
+
+
+def show(found: list[Row]) -> str:
+    """Return the rows as a text table."""
+    lines = [f"{'operation':24}{'shape':38}{'direction':18}{'ms':>9}{'% roof':>8}{'speedup':>9}  fastest peer"]
+    for row in found:
+        ms, roof, speed = (row[key] for key in ("ms_median", "pct_roof", "speedup"))
+        numbers = (
+            f"{ms:9.4f}{'-' if roof is None else f'{roof:.0f}':>8}{'-' if speed is None else f'{speed:.2f}':>9}"
+            if ms is not None
+            else f"{'not measured':>26}"
+        )
+        lines.append(f"{row['op']:24}{row['shape']:38}{row['direction']:18}{numbers}  {row['fastest_baseline'] or ''}")
+    return "\n".join(lines)
+
+
+def main(words: list[str] | None = None) -> int:
+    """Check parity, measure, print the table; exit status 2 where parity fails."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--op", action="append", choices=op_names())
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--quick", action="store_true", help="no compiled peers, short timings; not to be quoted")
+    parser.add_argument("--minutes", type=float, default=7.0, help="after this time compiled peers are left out")
+    chosen = parser.parse_args(words)
+    kind = ("cuda" if torch.cuda.is_available() else "cpu") if chosen.device == "auto" else chosen.device
+    device, names = torch.device(kind), chosen.op or op_names()
+    deadline = time.monotonic() + 60 * chosen.minutes
+    try:
+        require_parity(names, device, quick=chosen.quick)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    everything: list[Row] = []
+    with use_backend("auto"):
+        for name in names:
+            new = rows([name], device, quick=chosen.quick, seconds=0.05 if chosen.quick else 0.4, deadline=deadline)
+            everything += new
+            if chosen.out is not None:
+                merge(chosen.out, new)
+    print(show(everything))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Public operations: argument checks, registered operators, gradients."""

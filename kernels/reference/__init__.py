@@ -1,0 +1,1 @@
+"""Plain torch forms of the operations, on any device."""

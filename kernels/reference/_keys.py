@@ -1,0 +1,48 @@
+"""Scores and indices in one sortable number: the best k with ties to the lower index."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["best", "ordered_keys", "unpack"]
+
+_LOW = 0x7FFFFFFF
+
+
+def ordered_keys(scores: Tensor, index: Tensor) -> Tensor:
+    """float32 scores and int64 indices (broadcast) -> int64 that sort by score, then by the lower index."""
+    bits = scores.contiguous().view(torch.int32)
+    # -0 equals 0
+    bits = torch.where(scores == 0, 0, bits)
+    bits = bits ^ ((bits >> 31) & _LOW)
+    return (bits.to(torch.int64) << 32) | (_LOW - index)
+
+
+def unpack(keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the scores (float32) and indices (int64) of keys."""
+    bits = (keys >> 32).to(torch.int32)
+    bits = bits ^ ((bits >> 31) & _LOW)
+    return bits.view(torch.float32), _LOW - (keys & _LOW)
+
+
+def best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the k best scores of the last axis and their indices, equal scores by the lower index.
+
+    Where fewer than k exist or a score is -inf, the score is -inf and the index -1.
+
+    >>> best(torch.tensor([1.0, 3.0, 3.0, -torch.inf]), 4)[1].tolist()
+    [1, 2, 0, -1]
+    """
+    take = min(k, scores.shape[-1])
+    if scores.dtype == torch.float32:
+        index = torch.arange(scores.shape[-1], device=scores.device)
+        value, at = unpack(ordered_keys(scores, index).topk(take, -1).values)
+    else:
+        value, at = scores.sort(dim=-1, descending=True, stable=True)
+        value, at = value[..., :take], at[..., :take]
+    at = torch.where(value == -torch.inf, -1, at)
+    if take < k:
+        value = torch.nn.functional.pad(value, (0, k - take), value=-torch.inf)
+        at = torch.nn.functional.pad(at, (0, k - take), value=-1)
+    return value, at

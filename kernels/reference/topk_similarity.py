@@ -1,0 +1,64 @@
+"""Plain torch form of `ops.topk_similarity`: one product, a mask, top-k."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from embodied_mem.kernels.reference._keys import best
+
+__all__ = ["passes", "search"]
+
+
+def search(
+    q: Tensor,
+    bank: Tensor,
+    k: int,
+    group: Tensor | None,
+    q_group: Tensor | None,
+    time: Tensor | None,
+    span: Tensor | None,
+    now: Tensor | None,
+    apart: int,
+) -> tuple[Tensor, Tensor]:
+    """Return scores and indices (Q, k); shapes as in `ops.topk_similarity`."""
+    if q.dtype in (torch.float16, torch.bfloat16):
+        q, bank = q.float(), bank.float()
+    scores = q.detach() @ bank.detach().T
+    keep = passes(group, q_group, time, span, now, apart)
+    if keep is not None:
+        scores = scores.masked_fill_(~keep, -torch.inf)
+    take = min(k, len(bank))
+    value, index = scores.topk(take, -1)
+    if bool(((scores >= value[:, -1:]).sum(-1) > take).any()):
+        # equal scores at the end of a list, or fewer matches than k: order by index needs the slower way
+        return best(scores, k)
+    # equal scores inside a list go by index
+    index, order = index.sort(-1)
+    value, order = value.gather(-1, order).sort(dim=-1, descending=True, stable=True)
+    index = torch.where(value == -torch.inf, -1, index.gather(-1, order))
+    short = k - take
+    return torch.nn.functional.pad(value, (0, short), value=-torch.inf), torch.nn.functional.pad(
+        index, (0, short), value=-1
+    )
+
+
+def passes(
+    group: Tensor | None,
+    q_group: Tensor | None,
+    time: Tensor | None,
+    span: Tensor | None,
+    now: Tensor | None,
+    apart: int,
+) -> Tensor | None:
+    """Return which entries pass the filters of a query, (Q, N) bool; None for all."""
+    keep = None
+    if group is not None and q_group is not None:
+        keep = (q_group.unsqueeze(1) == group).all(-1)
+    if time is not None and span is not None:
+        inside = (time >= span[:, :1]) & (time <= span[:, 1:])
+        keep = inside if keep is None else keep & inside
+    if time is not None and now is not None:
+        far = (time.long() - now.long().unsqueeze(1)).abs() > apart
+        keep = far if keep is None else keep & far
+    return keep

@@ -1,0 +1,1 @@
+"""Triton kernels and their launches; imported by an operation when it first runs one."""
