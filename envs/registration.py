@@ -38,7 +38,7 @@ class Registration:
     """Best mean return of a policy that reacts to the latest observation alone; of the best one known where the optimum
     is not derived, which the environment's docstring then says."""
     oracle: Score = None
-    """Mean return of the best policy that reads the hidden state."""
+    """Mean return of the scripted oracle, which reads the hidden state: the optimum, or what the docstring says."""
 
     @property
     def id(self) -> str:

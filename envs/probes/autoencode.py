@@ -35,7 +35,9 @@ class BatchedAutoencode(BatchedQuiz):
         super().__init__(num_envs, decks, 2 * DECK * decks, DECK * decks, **kwargs)
 
     def _target(self) -> np.ndarray:
-        return self._card(np.minimum(2 * self.cards - 1 - self._seen, self.cards - 1))
+        # While watching nothing is asked, and after the last answer nothing any more: any card will do.
+        place = np.maximum(2 * self.cards - 1 - self._seen, 0)
+        return self._card(np.minimum(place, self.cards - 1))
 
     def _observe(self) -> np.ndarray:
         observed = np.zeros((self.num_envs, 2), dtype=np.int64)

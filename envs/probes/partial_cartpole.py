@@ -54,7 +54,7 @@ class _BatchedCartPole(BatchedEnv):
         self.single_observation_space = spaces.Box(-bound, bound, dtype=np.float32)
         self.single_action_space = spaces.Discrete(2)
         super().__init__(num_envs, **kwargs)
-        self.limit, self.noise = limit, noise
+        self.limit, self.noise, self._bound = limit, noise, bound
         self._state = np.zeros((4, self.num_envs))
         self._t = np.zeros(self.num_envs, dtype=np.int64)
         self._fell = np.zeros(self.num_envs, dtype=bool)
@@ -98,8 +98,7 @@ class _BatchedCartPole(BatchedEnv):
         if self.noise:
             drawn = rng.normal(self.keys[:, None], NOISE_STREAM, 2 * self._t[:, None] + np.arange(2))
             observed += (self.noise * drawn).astype(np.float32)
-            space = self.single_observation_space
-            np.clip(observed, space.low, space.high, out=observed)
+            np.clip(observed, -self._bound, self._bound, out=observed)
         return observed
 
     def _final_info(self) -> dict[str, np.ndarray]:

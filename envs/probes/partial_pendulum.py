@@ -12,8 +12,9 @@ in [-1, 1]. The episode is truncated after L steps and never terminates. Action:
 
 Correlation horizon: two positions give the speed (1 step); speed and torque at two steps give the sine of the angle
 (2 steps), and noise is averaged away over some tens of steps. The scripted oracle, which sees the full state, pumps
-energy and then holds the pendulum: 0.907, 0.876, 0.815 at L = 200, 150, 100 (test). Best memoryless play known (test;
-for the first game a cross-entropy search over networks of one hidden layer found nothing better):
+energy and then holds the pendulum: 0.907, 0.876, 0.815 at L = 200, 150, 100 (test); value iteration on a grid of 161
+angles, 121 speeds and 9 torques finds 0.914, 0.886, 0.828. Best memoryless play known (test; for the first game a
+cross-entropy search over networks of one hidden layer found nothing better):
 
 - position: a torque of -30 sin, cut to +-2: 0.362, 0.362, 0.360;
 - position with noise: -10 sin, cut: 0.340, 0.326, 0.318;

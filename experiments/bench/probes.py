@@ -25,11 +25,34 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "repeat_previous_hard": ("RepeatPrevious-v0", {"difficulty": "hard"}),
     "repeat_first_easy": ("RepeatFirst-v0", {"difficulty": "easy"}),
     "repeat_first_hard": ("RepeatFirst-v0", {"difficulty": "hard"}),
+    "autoencode_easy": ("Autoencode-v0", {}),
+    "count_recall_easy": ("CountRecall-v0", {}),
+    "concentration_easy": ("Concentration-v0", {}),
+    "higher_lower_easy": ("HigherLower-v0", {}),
+    "multiarmed_bandit_easy": ("MultiarmedBandit-v0", {}),
+    "battleship_easy": ("Battleship-v0", {}),
+    "minesweeper_easy": ("MineSweeper-v0", {}),
+    "labyrinth_explore_easy": ("LabyrinthExplore-v0", {}),
+    "labyrinth_escape_easy": ("LabyrinthEscape-v0", {}),
+    "position_only_cartpole_easy": ("PositionOnlyCartPole-v0", {}),
+    "noisy_position_only_cartpole_easy": ("NoisyPositionOnlyCartPole-v0", {}),
+    "position_only_pendulum_easy": ("PositionOnlyPendulum-v0", {}),
+    "noisy_position_only_pendulum_easy": ("NoisyPositionOnlyPendulum-v0", {}),
 }
 PEERS = {
     "repeat_previous_easy": "popgym.envs.repeat_previous:RepeatPreviousEasy",
     "repeat_first_easy": "popgym.envs.repeat_first:RepeatFirstEasy",
+    "autoencode_easy": "popgym.envs.autoencode:AutoencodeEasy",
+    "count_recall_easy": "popgym.envs.count_recall:CountRecallEasy",
+    "concentration_easy": "popgym.envs.concentration:ConcentrationEasy",
+    "higher_lower_easy": "popgym.envs.higher_lower:HigherLowerEasy",
+    "multiarmed_bandit_easy": "popgym.envs.multiarmed_bandit:MultiarmedBanditEasy",
+    "battleship_easy": "popgym.envs.battleship:BattleshipEasy",
+    "minesweeper_easy": "popgym.envs.minesweeper:MineSweeperEasy",
+    "position_only_cartpole_easy": "popgym.envs.position_only_cartpole:PositionOnlyCartPoleEasy",
+    "position_only_pendulum_easy": "popgym.envs.position_only_pendulum:PositionOnlyPendulumEasy",
 }
+"""Labyrinths have none: POPGym needs mazelib for them."""
 SIZES = (32, 1024, 4096)
 
 
@@ -81,7 +104,8 @@ def _stepper(env_id: str, n: int, kwargs: dict[str, Any]) -> Callable[[], int]:
     env = make_vec(env_id, n, **kwargs)
     env.reset(seed=0)
     generator = np.random.default_rng(0)
-    actions = [generator.integers(0, 4, n) for _ in range(64)]
+    env.action_space.seed(0)
+    actions = [env.action_space.sample() for _ in range(64)]
     for step in range(200):
         late = generator.random(n) < 0.02
         env.step(actions[step % 64])
@@ -91,9 +115,9 @@ def _stepper(env_id: str, n: int, kwargs: dict[str, Any]) -> Callable[[], int]:
 
     def play() -> int:
         nonlocal count, waiting
-        terminated = env.step(actions[count & 63])[2]
+        _, _, terminated, truncated, _ = env.step(actions[count & 63])
         count += 1
-        played, waiting = n - waiting, int(np.count_nonzero(terminated))
+        played, waiting = n - waiting, int(np.count_nonzero(terminated | truncated))
         return played
 
     return play
@@ -103,14 +127,15 @@ def _popgym_stepper(target: str) -> Callable[[], int]:
     module, _, name = target.partition(":")
     env = getattr(importlib.import_module(module), name)()
     env.reset(seed=0)
-    actions = np.random.default_rng(0).integers(0, 4, 64).tolist()
+    env.action_space.seed(0)
+    actions = [env.action_space.sample() for _ in range(64)]
     count = 0
 
     def play() -> int:
         nonlocal count
-        done = env.step(actions[count & 63])[2]
+        _, _, terminated, truncated, _ = env.step(actions[count & 63])
         count += 1
-        if done:
+        if terminated or truncated:
             env.reset()
         return 1
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from embodied_mem import registry
+from embodied_mem.envs import ENVIRONMENTS
 from embodied_mem.errors import UsageError
 from embodied_mem.evaluation import Task, evaluate, load_suite
 from embodied_mem.evaluation.controls import parse_control
@@ -15,7 +16,14 @@ HOUSE = [name for name in SUITES if name.startswith("house-")]
 
 
 def test_the_promised_suites_are_there():
-    promised = {"probes", "house-hide-and-recall", "house-rewrite", "house-object-nav", "house-multi-object-nav"}
+    promised = {
+        "probes",
+        "popgym",
+        "house-hide-and-recall",
+        "house-rewrite",
+        "house-object-nav",
+        "house-multi-object-nav",
+    }
     promised |= {"touchdown", "map2seq", "indoor-vln"}
     assert promised <= set(SUITES)
 
@@ -29,6 +37,15 @@ def test_a_suite_is_complete(name):
         parse_control(control)
     for task in suite.tasks:
         assert task.family in FAMILIES and suite.split in task.splits
+
+
+def test_popgym_suite_plays_every_game_by_its_rules_and_the_oracle_solves_them():
+    suite = load_suite("popgym")
+    rules = {item.id for item in ENVIRONMENTS if item.summary.endswith("(POPGym's rules)")}
+    assert {task.env for task in suite.tasks} == rules and len(suite.tasks) == 3 * len(rules)
+    tasks = [f"{name}-v0:easy" for name in ("Concentration", "Battleship", "LabyrinthEscape", "PositionOnlyPendulum")]
+    metrics = evaluate("oracle", "popgym", tasks=tasks, episodes=4)["metrics"]
+    assert metrics["success"]["mean"] == 1.0 and metrics["success"]["n"] == 16
 
 
 @pytest.mark.parametrize("name", HOUSE)

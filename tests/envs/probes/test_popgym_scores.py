@@ -7,6 +7,7 @@ from scipy.stats import hypergeom
 
 from embodied_mem.envs import ENVIRONMENTS
 from embodied_mem.envs.make import make_vec
+from embodied_mem.errors import UsageError
 from embodied_mem.policies.scripted.oracle import oracle
 
 N = 1500
@@ -62,6 +63,12 @@ def test_oracles_earn_what_is_stated(name, difficulty):
 
     total, success, _ = play(name, difficulty, know, n=n)
     assert agrees(total, stated(name, "oracle", difficulty)) and success.all()
+
+
+@pytest.mark.parametrize("name", GAMES + CONTROL)
+def test_an_unknown_difficulty_is_refused(name):
+    with pytest.raises(UsageError, match=r"unknown difficulty 'meduim' \(did you mean 'medium'"):
+        make_vec(name, 1, difficulty="meduim")
 
 
 @pytest.mark.parametrize("difficulty", DIFFICULTIES)
