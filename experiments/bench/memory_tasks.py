@@ -1,9 +1,8 @@
 """Bench ``memory_tasks``: steps per CPU-second of the memory tasks on one core, autoreset included.
 
-Random actions; rows are brought out of step first, so that resets happen at their usual rate. N = 1024 for vectors, 64
+Random actions; rows are brought out of step first, so that resets happen at their usual rate. N = 1024 for vectors, 128
 for images (a batch of pictures that stays in the cache). Cost model: a vector step is a fixed number of array passes,
-so the time of a step is some 30 to 200 microseconds plus 0.05 to 0.3 per row; an image step is bound by the bytes it
-writes, 21 to 29 kB per frame.
+some 100 microseconds plus 0.05 to 0.4 per row; an image step is bound by the bytes it writes, 21 to 29 kB per frame.
 """
 
 from __future__ import annotations
@@ -33,6 +32,18 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "worm": ("WorM-v0", {}),
     "minigrid_memory": ("MiniGridMemory-v0", {}),
     "minigrid_memory_pixels": ("MiniGridMemory-v0", {"obs": "pixels"}),
+    "mystery_path": ("MysteryPath-v0", {"obs": "vector"}),
+    "mystery_path_pixels": ("MysteryPath-v0", {"obs": "pixels"}),
+    "endless_mystery_path": ("EndlessMysteryPath-v0", {"obs": "vector"}),
+    "endless_mystery_path_pixels": ("EndlessMysteryPath-v0", {"obs": "pixels"}),
+    "mortar_mayhem": ("MortarMayhem-v0", {"obs": "vector"}),
+    "mortar_mayhem_pixels": ("MortarMayhem-v0", {"obs": "pixels"}),
+    "endless_mortar_mayhem": ("EndlessMortarMayhem-v0", {"obs": "vector"}),
+    "endless_mortar_mayhem_pixels": ("EndlessMortarMayhem-v0", {"obs": "pixels"}),
+    "searing_spotlights": ("SearingSpotlights-v0", {"obs": "vector"}),
+    "searing_spotlights_pixels": ("SearingSpotlights-v0", {"obs": "pixels"}),
+    "endless_searing_spotlights": ("EndlessSearingSpotlights-v0", {"obs": "vector"}),
+    "endless_searing_spotlights_pixels": ("EndlessSearingSpotlights-v0", {"obs": "pixels"}),
 }
 
 
@@ -42,14 +53,14 @@ def run(*, device: str = "cpu", seconds: float | None = None, quick: bool = Fals
 
     Args:
         device: the tasks run on the CPU whatever is asked for.
-        seconds: time of one measurement, default 1.
+        seconds: time of one measurement, default 0.5.
         quick: 0.05 seconds each, not to be quoted.
     """
-    span = 0.05 if quick else seconds or 1.0
+    span = 0.05 if quick else seconds or 0.5
     began = time.perf_counter()
     metrics: dict[str, Any] = {}
     for name, (env_id, kwargs) in CASES.items():
-        n = 64 if kwargs.get("obs") == "pixels" else 1024
+        n = 128 if kwargs.get("obs") == "pixels" else 1024
         rate, call = _rate(_stepper(env_id, n, kwargs), span)
         metrics[f"{name}_{n}_steps_per_core_second"] = metric(rate)
         metrics[f"{name}_{n}_vector_step_microseconds"] = metric(1e6 * call)

@@ -118,3 +118,18 @@ class MortarMayhemOracle(ProbeOracle):
         turn = np.where(faced, 0, (near - heading) % 4)
         move = np.where(turn == 0, 3, np.where(turn == 3, 1, 2))
         return np.where((way == 0).all(axis=1), 0, move)
+
+
+@register(
+    "agent",
+    "searing-spotlights-oracle",
+    oracle_for=("embodied_mem/SearingSpotlights-v0", "embodied_mem/EndlessSearingSpotlights-v0"),
+    about="straight to coins and exit in SearingSpotlights",
+)
+class SearingSpotlightsOracle(ProbeOracle):
+    """Goes straight to the next coin or the exit and heeds no light."""
+
+    def choose(self, facts: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return (B, 2): 0 none, 1 left or up, 2 right or down."""
+        way = facts["spotlights_goal"] - facts["spotlights_agent"]
+        return np.where(way > 1.0, 2, np.where(way < -1.0, 1, 0))
