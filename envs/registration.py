@@ -13,9 +13,8 @@ import gymnasium
 NAMESPACE = "embodied_mem"
 HOME = "embodied_mem.envs"
 
-Score = float | dict[str, float] | str | None
-"""Mean return of an episode: one number, or one per setting (``difficulty``, ``variant``); words where it is another
-figure; None where not known."""
+Score = float | dict[str, float] | None
+"""Mean return of an episode: one number, or one per setting (``difficulty``, ``variant``); None where not known."""
 
 
 @dataclass(frozen=True)
@@ -220,8 +219,8 @@ ENVIRONMENTS: tuple[Registration, ...] = (
         "embodied_mem.envs.probes.associative_recall:BatchedAssociativeRecall",
         "key-value pairs, some written twice; name the latest value of each key asked",
         horizon="delay + 1 to writes + delay + queries - 1 steps (1 to 15)",
-        memoryless="1 / values = 0.125",
-        oracle="1",
+        memoryless=0.125,
+        oracle=1.0,
     ),
     Registration(
         "NParity-v0",
@@ -229,8 +228,8 @@ ENVIRONMENTS: tuple[Registration, ...] = (
         "embodied_mem.envs.probes.n_parity:BatchedNParity",
         "after every bit: is the number of ones among the last n odd?",
         horizon="n - 1 steps (2)",
-        memoryless="0.5",
-        oracle="1",
+        memoryless=0.5,
+        oracle=1.0,
     ),
     Registration(
         "DelayedMatch-v0",
@@ -238,8 +237,8 @@ ENVIRONMENTS: tuple[Registration, ...] = (
         "embodied_mem.envs.probes.delayed_match:BatchedDelayedMatch",
         "at every step: does the symbol equal the one shown delay steps earlier?",
         horizon="delay steps (3)",
-        memoryless="0.5",
-        oracle="1",
+        memoryless=0.5,
+        oracle=1.0,
     ),
     Registration(
         "Ballet-v0",
@@ -247,8 +246,8 @@ ENVIRONMENTS: tuple[Registration, ...] = (
         "embodied_mem.envs.probes.ballet:BatchedBallet",
         "dancers perform one after another; walk to the one whose dance is named (HCAM)",
         horizon="delay to n (15 + delay) + 3 steps (16 to 65)",
-        memoryless="1 / n = 0.5",
-        oracle="1",
+        memoryless=0.5,
+        oracle=1.0,
     ),
     Registration(
         "EndlessTMaze-v0",
@@ -256,8 +255,8 @@ ENVIRONMENTS: tuple[Registration, ...] = (
         "embodied_mem.envs.probes.endless_tmaze:BatchedEndlessTMaze",
         "corridor after corridor, each with a new cue that makes the old one void",
         horizon="length steps in each of n corridors (10)",
-        memoryless="success 2^-n = 0.125",
-        oracle="n = 3 (success 1)",
+        memoryless=0.866,
+        oracle=3.0,
     ),
     Registration(
         "ColorCubes-v0",
@@ -265,8 +264,8 @@ ENVIRONMENTS: tuple[Registration, ...] = (
         "embodied_mem.envs.probes.color_cubes:BatchedColorCubes",
         "go to the cube of the named colour; places are shown once and change (levels are ours)",
         horizon="up to 2 (G - 1) steps (14); teleports: the episode",
-        memoryless="0.09 (success 0.01)",
-        oracle="1",
+        memoryless=0.09,
+        oracle=1.0,
     ),
     Registration(
         "MiniGridMemory-v0",
@@ -274,8 +273,8 @@ ENVIRONMENTS: tuple[Registration, ...] = (
         "embodied_mem.envs.probes.minigrid_memory:BatchedMiniGridMemory",
         "corridor: turn at its end to the object seen at its start (MiniGrid-Memory's rules)",
         horizon="size - 9 to size - 3 steps (4 to 10)",
-        memoryless="success 0.5",
-        oracle="success 1 (return above 0.9)",
+        memoryless=0.49,
+        oracle=0.99,
     ),
     Registration(
         "GrammarStream-v0",
@@ -283,8 +282,8 @@ ENVIRONMENTS: tuple[Registration, ...] = (
         "embodied_mem.envs.probes.grammar_stream:BatchedGrammarStream",
         "which symbols does the grammar allow, which are gaps to ignore? (SelectivBench's idea, ours)",
         horizon="back over gaps to the last order allowed symbols (2 at least)",
-        memoryless="max(gap, 1 - gap) = 0.5",
-        oracle="1",
+        memoryless=0.5,
+        oracle=1.0,
     ),
     Registration(
         "WorM-v0",
@@ -292,8 +291,8 @@ ENVIRONMENTS: tuple[Registration, ...] = (
         "embodied_mem.envs.probes.worm:BatchedWorM",
         "working-memory trials: study, wait, answer (7 of WorM's 10 tasks, as symbols)",
         horizon="delay + 1 to T - 1 steps (5 to 15)",
-        memoryless="(2 + 3 / items) / 7 = 0.339",
-        oracle="1",
+        memoryless=0.339,
+        oracle=1.0,
     ),
     Registration(
         "MysteryPath-v0",
@@ -301,8 +300,8 @@ ENVIRONMENTS: tuple[Registration, ...] = (
         "embodied_mem.envs.probes.mystery_path:BatchedMysteryPath",
         "cross an invisible path; after a fall start again and remember (Memory Gym's grid form)",
         horizon="up to the episode (128)",
-        memoryless="about 0.09 (best scripted found)",
-        oracle="1",
+        memoryless=0.09,
+        oracle=1.0,
     ),
     Registration(
         "EndlessMysteryPath-v0",
@@ -311,8 +310,8 @@ ENVIRONMENTS: tuple[Registration, ...] = (
         "the invisible path goes on for ever; falling twice at one place ends it",
         kwargs={"endless": True},
         horizon="up to the episode",
-        memoryless="about 0.17 (best scripted found)",
-        oracle="about 7.5 in 128 steps",
+        memoryless=0.17,
+        oracle=7.5,
     ),
     Registration(
         "MortarMayhem-v0",
@@ -320,8 +319,8 @@ ENVIRONMENTS: tuple[Registration, ...] = (
         "embodied_mem.envs.probes.mortar_mayhem:BatchedMortarMayhem",
         "watch a list of commands, then carry them out in order (Memory Gym's grid form)",
         horizon="4 to 120 steps, growing with the command",
-        memoryless="0.03 (standing still)",
-        oracle="0.1 per command = 1",
+        memoryless=0.03,
+        oracle=1.0,
     ),
     Registration(
         "EndlessMortarMayhem-v0",
@@ -330,8 +329,8 @@ ENVIRONMENTS: tuple[Registration, ...] = (
         "the list of commands grows by one after each time it was carried out",
         kwargs={"endless": True},
         horizon="grows with the list",
-        memoryless="0.05 (standing still)",
-        oracle="0.1 per command: 5.8 in 512 steps",
+        memoryless=0.05,
+        oracle=5.8,
     ),
     Registration(
         "SearingSpotlights-v0",
@@ -339,8 +338,8 @@ ENVIRONMENTS: tuple[Registration, ...] = (
         "embodied_mem.envs.probes.searing_spotlights:BatchedSearingSpotlights",
         "in the dark, collect coins and take the exit; wandering lights show things and burn",
         horizon="from step 6 to the exit (20 to 90 steps)",
-        memoryless="about 0.57, success 0.39 (scripted)",
-        oracle="1 + 0.25 per coin = 1.25",
+        memoryless=0.57,
+        oracle=1.25,
     ),
     Registration(
         "EndlessSearingSpotlights-v0",
@@ -349,8 +348,8 @@ ENVIRONMENTS: tuple[Registration, ...] = (
         "in the dark, collect coin after coin; lights show them and burn",
         kwargs={"endless": True},
         horizon="up to 160 steps per coin",
-        memoryless="about 0.2 (scripted)",
-        oracle="about 8 in 512 steps (scripted)",
+        memoryless=0.2,
+        oracle=8.0,
     ),
     Registration(
         "House-HideAndRecall-v0",
