@@ -1,6 +1,6 @@
 """A memory whose parameters stay as they are; its state runs as ever, and gradients pass through it to what it reads.
 
-    y = W_out memory(W_in x)
+    y = W_out memory(W_in x + b_in) + b_out
 
 The two maps (``adapter``) start as the identity and are all that is trained. Without them the memory is a fixed part of
 a network. To freeze what was trained before, load its weights:
@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from embodied_mem.memory.composition import Composed, Part, Plan, plan
@@ -88,15 +89,17 @@ class Frozen(Composed):
         **soft: Any,
     ) -> tuple[Tensor, State]:
         """Advance T tokens; see `MemoryModule.sequence`."""
-        read = inputs._replace(x=self.enter(inputs.x))
-        y, new = self.run_part("inner", read, state, resets, valid=valid, chunk=chunk, **soft)
+        x = self.enter(inputs.x)
+        if valid is not None:
+            x = torch.where(valid.unsqueeze(-1), x, 0)
+        y, new = self.run_part("inner", inputs._replace(x=x), state, resets, valid=valid, chunk=chunk, **soft)
         return self.leave(y), new
 
 
 def _identity(width: int, trained: bool) -> nn.Module:
     if not trained:
         return nn.Identity()
-    # no bias: 0 where padded stays 0
-    layer = nn.Linear(width, width, bias=False)
+    layer = nn.Linear(width, width)
     nn.init.eye_(layer.weight)
+    nn.init.zeros_(layer.bias)
     return layer

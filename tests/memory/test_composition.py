@@ -103,7 +103,7 @@ def test_frozen_parameters_stay_while_the_state_runs_and_gradients_pass():
     memory, x = build("frozen", inner={"name": "gru"}), drawn(N, T, D).requires_grad_()
     before = {key: value.clone() for key, value in memory.parts.state_dict().items()}
     trained = [parameter for parameter in memory.parameters() if parameter.requires_grad]
-    assert len(trained) == 2
+    assert len(trained) == 4
     y, state = memory.sequence(x)
     optimiser = torch.optim.AdamW(memory.parameters(), 0.1)
     y.square().sum().backward()

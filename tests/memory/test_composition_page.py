@@ -80,7 +80,7 @@ def test_a_trained_memory_can_be_frozen():
     with torch.no_grad():
         assert torch.allclose(scope["memory"].sequence(x)[0], scope["trained"].sequence(x)[0], atol=1e-6)
     (group,) = scope["optimiser"].param_groups
-    assert len(group["params"]) == 2
+    assert len(group["params"]) == 4
 
 
 def test_the_report_on_the_page_is_the_one_that_is_printed(capsys):
