@@ -204,11 +204,11 @@ class AtlasOmega(InnerLearner):
     def _form(self, coef: State, now: State, lefts: list[Tensor], rights: list[Tensor]) -> State:
         left, right = self._reach(now, lefts, rights)
         if self.orthogonal:
-            Z = inner_loop.combine(coef["mu"], [now["Z0"]], None, [left], [right])[0]
+            Z = inner_loop.combine(coef["mu"], None, [now["Z0"]], None, [left], [right])[0][0]
             W = coef["kappa"][..., :1, None] * now["W0"] + coef["rate"].unsqueeze(-1) * newton_schulz(Z)
             new = {"W0": W, "Z0": Z}
         else:
-            W = inner_loop.combine(coef["kappa"], [now["W0"]], None, [left], [right])[0]
+            W = inner_loop.combine(coef["kappa"], None, [now["W0"]], None, [left], [right])[0][0]
             new = {"W0": W}
         goal, last = torch.cat([now["T2"], rights[1]], -2), self.config.chunk
         left, goal = left[..., last:, :], goal[..., last:, :]
