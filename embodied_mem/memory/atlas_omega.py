@@ -119,7 +119,9 @@ class AtlasOmega(InnerLearner):
             spec[name] = StateSpec((H, c.window - 1, width), role="ring")
         if self.orthogonal:
             spec["Z0"] = StateSpec((H, K, V), role="param_like")
-        return spec
+        # the counter last, as in the states that steps return
+        phase = spec.pop("phase")
+        return {**spec, "phase": phase}
 
     def coef_spec(self) -> dict[str, StateSpec]:
         """Of W, or of Z, the tokens before the boundary, and the slots since."""
