@@ -132,7 +132,7 @@ class AtlasOmega(InnerLearner):
     def fast_macs(self) -> int:
         """Gradients and reads through the outer products, the boundary spread over its chunk."""
         c, (H, K, V) = self.config, self.shapes[0]
-        return H * ((3 + c.window / c.chunk).__ceil__() * K * V + (c.window + c.chunk) * (K + V))
+        return H * (math.ceil(3 + c.window / c.chunk) * K * V + (c.window + c.chunk) * (K + V))
 
     def token(self, pre: Tensor, gates: Tensor, position: Tensor | None) -> Token:
         """Features of unit keys; the gates become log alpha, eta, gamma and, in atlas, log theta."""
