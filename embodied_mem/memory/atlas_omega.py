@@ -119,7 +119,9 @@ class AtlasOmega(InnerLearner):
             spec[name] = StateSpec((H, c.window - 1, width), role="ring")
         if self.orthogonal:
             spec["Z0"] = StateSpec((H, K, V), role="param_like")
-        return spec
+        # the counter last, as in the states that steps return
+        phase = spec.pop("phase")
+        return {**spec, "phase": phase}
 
     def coef_spec(self) -> dict[str, StateSpec]:
         """Of W, or of Z, the tokens before the boundary, and the slots since."""
@@ -130,7 +132,7 @@ class AtlasOmega(InnerLearner):
     def fast_macs(self) -> int:
         """Gradients and reads through the outer products, the boundary spread over its chunk."""
         c, (H, K, V) = self.config, self.shapes[0]
-        return H * ((3 + c.window / c.chunk).__ceil__() * K * V + (c.window + c.chunk) * (K + V))
+        return H * (math.ceil(3 + c.window / c.chunk) * K * V + (c.window + c.chunk) * (K + V))
 
     def token(self, pre: Tensor, gates: Tensor, position: Tensor | None) -> Token:
         """Features of unit keys; the gates become log alpha, eta, gamma and, in atlas, log theta."""
@@ -204,11 +206,11 @@ class AtlasOmega(InnerLearner):
     def _form(self, coef: State, now: State, lefts: list[Tensor], rights: list[Tensor]) -> State:
         left, right = self._reach(now, lefts, rights)
         if self.orthogonal:
-            Z = inner_loop.combine(coef["mu"], [now["Z0"]], None, [left], [right])[0]
+            Z = inner_loop.combine(coef["mu"], None, [now["Z0"]], None, [left], [right])[0][0]
             W = coef["kappa"][..., :1, None] * now["W0"] + coef["rate"].unsqueeze(-1) * newton_schulz(Z)
             new = {"W0": W, "Z0": Z}
         else:
-            W = inner_loop.combine(coef["kappa"], [now["W0"]], None, [left], [right])[0]
+            W = inner_loop.combine(coef["kappa"], None, [now["W0"]], None, [left], [right])[0][0]
             new = {"W0": W}
         goal, last = torch.cat([now["T2"], rights[1]], -2), self.config.chunk
         left, goal = left[..., last:, :], goal[..., last:, :]

@@ -259,12 +259,8 @@ class InnerLearner(FastWeights):
     def _form(self, coef: State, now: State, lefts: list[Tensor], rights: list[Tensor]) -> State:
         """Coefficients (n, H, *) of the last slot -> the weights and momenta of the boundary."""
         weights, momenta = _layers(now, "W"), _layers(now, "Z") or None
-        formed = inner_loop.combine(coef["kappa"], weights, momenta, lefts, rights)
-        new = {f"W{i}": x for i, x in enumerate(formed)}
-        if momenta is not None:
-            formed = inner_loop.combine(coef["mu"], momenta, None, lefts, rights)
-            new |= {f"Z{i}": x for i, x in enumerate(formed)}
-        return new
+        formed, carried = inner_loop.combine(coef["kappa"], coef.get("mu"), weights, momenta, lefts, rights)
+        return {f"W{i}": x for i, x in enumerate(formed)} | {f"Z{i}": x for i, x in enumerate(carried)}
 
     def _begin(self, key: str, state: State, chunks: EpisodeChunks) -> Tensor:
         """One tensor of the state at the start of every episode, (E, ...)."""

@@ -18,14 +18,13 @@ under no_grad, inference_mode and eval.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from embodied_mem.memory import inner_ops
 
 __all__ = [
     "ACTIVATIONS",
@@ -116,7 +115,7 @@ def forward(k: Tensor, weights: Weights, activation: str) -> tuple[Tensor, list[
     """
     if len(weights) == 1:
         return k @ weights[0], [k], None
-    a, slope = _Activate.apply(k @ weights[0], activation)
+    a, slope = inner_ops.activate(k @ weights[0], activation)
     a = _ones(a, weights[1])
     return a @ weights[1], [k, a], slope
 
@@ -125,7 +124,7 @@ def writes(descent: Tensor, weights: Weights, slope: Tensor | None) -> list[Tens
     """Right factor of every layer's outer product, from ``descent`` (..., Q, V) = - step * gradient at the output."""
     if slope is None:
         return [descent]
-    return [(descent @ weights[1].transpose(-1, -2)[..., : slope.shape[-1]]) * slope, descent]
+    return [inner_ops.through(descent, weights[1], slope), descent]
 
 
 def read(
@@ -147,30 +146,33 @@ def read(
     Returns:
         (..., Q, V).
     """
-    C, x = lefts[0].shape[-2], q
-    sizes = (1, C) if momenta is None else (1, 1, C)
-    start, *rest = kappa.split_with_sizes(sizes, -1)
+    x = q
     for layer, W in enumerate(weights):
         if layer:
             x = _ones(F.gelu(x) if activation == "gelu" else F.silu(x), W)
-        out = (start * x) @ W + (rest[-1] * (x @ lefts[layer].transpose(-1, -2))) @ rights[layer]
-        x = out if momenta is None else out + (rest[0] * x) @ momenta[layer]
+        x = inner_ops.mix(x, kappa, W, None if momenta is None else momenta[layer], lefts[layer], rights[layer])
     return x
 
 
-def combine(kappa: Tensor, start: Weights, momenta: Weights | None, lefts: Weights, rights: Weights) -> list[Tensor]:
-    """Form the weights of every layer (..., K, V) for coefficients (..., P + C) of one token.
+def combine(
+    kappa: Tensor, mu: Tensor | None, weights: Weights, momenta: Weights | None, lefts: Weights, rights: Weights
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Form weights and momenta (..., K, V) of every layer for the coefficients of one token.
 
-    With ``momenta`` None the first coefficient is that of ``start``: so the momenta themselves are formed from mu.
+    Args:
+        kappa: (..., P + C). mu: (..., 1 + C) or None.
+
+    Returns:
+        The weights, and the momenta, an empty list without momentum.
     """
-    C = lefts[0].shape[-2]
-    sizes = (1, C) if momenta is None else (1, 1, C)
-    first, *rest = kappa.unsqueeze(-1).split_with_sizes(sizes, -2)
-    formed = []
-    for layer, W in enumerate(start):
-        new = first * W + lefts[layer].transpose(-1, -2) @ (rest[-1] * rights[layer])
-        formed.append(new if momenta is None else new + rest[0] * momenta[layer])
-    return formed
+    formed, carried = [], []
+    for layer, W in enumerate(weights):
+        Z = None if momenta is None else momenta[layer]
+        new, new_momentum = inner_ops.form(kappa, mu, W, Z, lefts[layer], rights[layer])
+        formed.append(new)
+        if new_momentum is not None:
+            carried.append(new_momentum)
+    return formed, carried
 
 
 def _ones(a: Tensor, weight: Tensor) -> Tensor:
@@ -188,28 +190,3 @@ def decays(log_gate: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:
     unseen = torch.ones(C, C, dtype=torch.bool, device=log_gate.device).triu(1) | held.unsqueeze(-2)
     between = (total - total.transpose(-1, -2)).to(log_gate.dtype)
     return between.masked_fill(unseen, -torch.inf).exp(), total.to(log_gate.dtype).exp()
-
-
-class _Activate(torch.autograd.Function):
-    """Activation and its slope; the backward of both from one pass over the input."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, kind: str) -> tuple[Tensor, Tensor]:
-        if kind == "gelu":
-            below = torch.erf(x * math.sqrt(0.5)).add_(1).mul_(0.5)
-            density = (x * x).mul_(-0.5).exp_().mul_(1 / math.sqrt(2 * math.pi))
-            curve = density * (2 - x * x)
-            a, slope = x * below, torch.addcmul(below, x, density)
-        else:
-            gate = torch.sigmoid(x)
-            a = x * gate
-            slope = gate + a * (1 - gate)
-            curve = gate * (1 - gate) * (2 + x * (1 - 2 * gate))
-        ctx.save_for_backward(slope, curve)
-        return a, slope
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, d_a: Tensor, d_slope: Tensor) -> tuple[Tensor, None]:
-        slope, curve = ctx.saved_tensors
-        return torch.addcmul(d_a * slope, d_slope, curve), None

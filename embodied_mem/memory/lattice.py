@@ -5,8 +5,9 @@
 
 The update is the exact gradient of |e|^2 / 2 through the normalisation: it turns slots and never shortens them. a_t, a
 gate per head, is what forgets: the direction of a slot stays, but a shorter one turns faster, down to a length of 0.5.
-Lengths end at 10. Directions and lengths in the two denominators are those of the last boundary (`inner_learner`), which makes
-slots linear in what was written since; ``chunk=1`` is the recurrence above. Slots start as learned unit vectors.
+Lengths end at 10. Directions, and the lengths in the denominators, are those of the last boundary (`inner_learner`),
+which makes slots linear in what was written since; ``chunk=1`` is the recurrence above. Slots start as learned unit
+vectors.
 
 This is a reconstruction from the stated principle (Karami et al. 2025), not checked against published numbers.
 """
@@ -105,7 +106,7 @@ class Lattice(InnerLearner):
         """Turn the slots, then bound their lengths."""
         S = now["W0"]
         length = torch.linalg.vector_norm(S, dim=-1, keepdim=True)
-        written = inner_loop.combine(slots_only(coef["kappa"]), [S], None, lefts, rights)[0] / length
+        written = inner_loop.combine(slots_only(coef["kappa"]), None, [S], None, lefts, rights)[0][0] / length
         direction = S / length
         written = written - direction * (direction * written).sum(-1, keepdim=True)
         # orthogonal to what is kept, so no sum is shorter than that
