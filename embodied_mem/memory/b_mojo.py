@@ -104,7 +104,7 @@ class BMojo(FastWeights):
         key, value = (c.heads, c.key_dim), (c.heads, c.value_dim)
         spec = {
             "S": StateSpec((c.heads, c.key_dim, c.value_dim), role="param_like"),
-            "energy": StateSpec(()),
+            "energy": StateSpec((1,)),
             "keys": StateSpec((c.window, *key), role="ring"),
             "values": StateSpec((c.window, *value), role="ring"),
             "eps": StateSpec((c.window,), role="ring"),
@@ -133,9 +133,9 @@ class BMojo(FastWeights):
         assert position is not None and token.extra is not None
         c = self.config
         q, k, v, log_decay, beta, extra = token
-        energy = state["energy"] + v.detach().square().sum((1, 2))
+        energy = state["energy"] + v.detach().square().sum((1, 2)).unsqueeze(1)
         predicted = torch.einsum("nhk,nhkv->nhv", k, state["S"]) * log_decay.exp().unsqueeze(-1)
-        eps = _innovation(v, predicted, energy, position)
+        eps = _innovation(v, predicted, energy.squeeze(1), position)
         far, S = reset_linear_attention_step(q, k, v, log_decay, beta, state["S"], donate=donate)
         asked, key = extra.chunk(2, -1)
         new: State = {"S": S, "energy": energy}
@@ -170,12 +170,12 @@ class BMojo(FastWeights):
         sliding = Sliding.of(state["clock"], W, resets, valid, T)
         far, S = reset_linear_attention(q, k, v, log_decay, beta, reset=resets, S0=state["S"], chunk=chunk)
         added = v.detach().square().sum((2, 3))
-        energy = linear_scan(torch.ones_like(added), added, resets, state["energy"])
+        energy = linear_scan(torch.ones_like(added), added, resets, state["energy"].squeeze(1))
         eps = _innovation(v, self._predicted(token, state["S"], resets, chunk), energy, sliding.position)
         held = {name: torch.cat([state[name], item], 1) for name, item in (("keys", key), ("values", v), ("eps", eps))}
         new: State = {"S": S, **{name: sliding.carry(items) for name, items in held.items()}}
-        energies = torch.cat([state["energy"].unsqueeze(1), energy], 1)
-        new["energy"] = energies.gather(1, sliding.lengths.unsqueeze(1)).squeeze(1)
+        energies = torch.cat([state["energy"], energy], 1)
+        new["energy"] = energies.gather(1, sliding.lengths.unsqueeze(1))
         keys, values, kept = held["keys"], held["values"], None
         if E:
             kept = self._ranked(held["eps"], state, sliding)
