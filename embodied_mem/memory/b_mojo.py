@@ -150,7 +150,7 @@ class BMojo(FastWeights):
             visible = torch.cat([new["stamps"] > 0, visible], 1)
             age = torch.cat([age.new_full((c.bank,), c.window), age])
         near = self._attend(asked.unsqueeze(1), far.unsqueeze(1), keys, values, age.unsqueeze(0), visible.unsqueeze(1))
-        return near.squeeze(1), new
+        return near.squeeze(1), self._ordered(new)
 
     def run(
         self,
@@ -191,11 +191,14 @@ class BMojo(FastWeights):
                 age = torch.cat([age.new_full((len(age), E), W), age], 1)
                 visible = F.pad(visible, (E, 0)) | F.pad(kept[:, at], (0, W))
             reads.append(self._attend(asked[:, at], far[:, at], keys, values, age.clamp(max=W), visible))
-        return torch.cat(reads, 1), new
+        return torch.cat(reads, 1), self._ordered(new)
 
     def read(self, o: Tensor, gate: Tensor, token: Token) -> Tensor:
         """What attention gave, as it is."""
         return o.flatten(-2)
+
+    def _ordered(self, new: State) -> State:
+        return {key: new[key] for key in self.fast_spec()}
 
     def _predicted(self, token: Token, S0: Tensor, resets: Tensor, chunk: int) -> Tensor:
         """What the fading memory predicts for every token before it is written, (n, T, H, V); no gradient."""
