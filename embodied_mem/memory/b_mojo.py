@@ -130,9 +130,10 @@ class BMojo(FastWeights):
 
     def advance(self, token: Token, state: State, position: Tensor | None, *, donate: bool) -> tuple[Tensor, State]:
         """Measure the innovation, write, offer what leaves the window to the bank, attend."""
-        assert position is not None and token.extra is not None
+        assert position is not None
         c = self.config
         q, k, v, log_decay, beta, extra = token
+        assert extra is not None
         energy = state["energy"] + v.detach().square().sum((1, 2)).unsqueeze(1)
         predicted = torch.einsum("nhk,nhkv->nhv", k, state["S"]) * log_decay.exp().unsqueeze(-1)
         eps = _innovation(v, predicted, energy.squeeze(1), position)
@@ -162,10 +163,10 @@ class BMojo(FastWeights):
         chunk: int,
     ) -> tuple[Tensor, State]:
         """Run the fading memory, rank what has left the window, attend in blocks."""
-        assert token.extra is not None
         c, T, device = self.config, resets.shape[1], resets.device
         W, E = c.window, c.bank
         q, k, v, log_decay, beta, extra = token
+        assert extra is not None
         asked, key = extra.chunk(2, -1)
         sliding = Sliding.of(state["clock"], W, resets, valid, T)
         far, S = reset_linear_attention(q, k, v, log_decay, beta, reset=resets, S0=state["S"], chunk=chunk)

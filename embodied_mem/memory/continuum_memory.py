@@ -50,9 +50,9 @@ class ContinuumMemoryConfig(MemoryConfig):
 
     periods: tuple[int, ...] = (1, 8, 64)
     """Tokens between two updates of a level, C_l, first level first."""
-    width: int = 32
+    width: int = 16
     """Width of keys, queries and values."""
-    hidden: int = 64
+    hidden: int = 32
     """Hidden width of a level's network."""
     reset_levels: tuple[int, ...] = (0,)
     """Levels that a soft reset clears."""
@@ -113,8 +113,8 @@ class _Network(NamedTuple):
     def start(self, rows: Tensor, level: _Level) -> _Network:
         """Start afresh in the rows ``rows`` (n,) bool."""
         rows = rows.view(-1, 1, 1)
-        fresh = (level.W1, level.W2, 0, 0)
-        return _Network(*(torch.where(rows, begin, value) for begin, value in zip(fresh, self)))
+        weights = torch.where(rows, level.W1, self.W1), torch.where(rows, level.W2, self.W2)
+        return _Network(*weights, torch.where(rows, 0, self.G1), torch.where(rows, 0, self.G2))
 
 
 @register(

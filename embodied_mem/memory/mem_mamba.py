@@ -47,8 +47,8 @@ _SLOPE = 0.25
 class MemMambaConfig(MemoryConfig):
     """Layers, their state space models, and their pools."""
 
-    layers: int = 2
-    """Layers."""
+    layers: int = 1
+    """Layers; more learn the rewrite task in several times the updates."""
     width: int = 64
     """Width of a layer."""
     heads: int = 2
@@ -112,14 +112,16 @@ class _Layer(nn.Module):
     def __init__(self, config: MemMambaConfig, crosses: bool) -> None:
         super().__init__()
         D, C = config.width, config.note_dim
-        self.importance = nn.Sequential(nn.Linear(D, C), nn.SiLU(), nn.Linear(C, 1))
-        nn.init.constant_(self.importance[2].bias, _NOTED)
+        decide = nn.Linear(C, 1)
+        nn.init.constant_(decide.bias, _NOTED)
+        self.importance = nn.Sequential(nn.Linear(D, C), nn.SiLU(), decide)
         self.note = nn.Linear(D, C)
         self.forgetting = nn.Linear(D, 1)
         self.own = _LookUp(D, C)
         self.below = _LookUp(D, C) if crosses else None
-        sizes = {"in_dim": D, "out_dim": D, "heads": config.heads, "value_dim": D // config.heads}
-        self.ssd = SSD(SSDConfig(**sizes, key_dim=config.key_dim))
+        self.ssd = SSD(
+            SSDConfig(in_dim=D, out_dim=D, heads=config.heads, key_dim=config.key_dim, value_dim=D // config.heads)
+        )
 
     def written(self, x: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
         """Notes of tokens (..., D): (..., C), their log importance (...), and whether they are taken (...) bool."""
@@ -137,7 +139,7 @@ class _Layer(nn.Module):
     "mem_mamba",
     family="test_time",
     source="MemMamba: rethinking memory patterns in state space model, 2025; a reconstruction",
-    variants=({"layers": 1, "width": 6, "key_dim": 3, "notes": 3, "note_dim": 4},),
+    variants=({"layers": 2, "width": 6, "key_dim": 3, "notes": 3, "note_dim": 4},),
 )
 class MemMamba(MemoryModule):
     """State space layers with note pools (reconstruction)."""
@@ -177,7 +179,9 @@ class MemMamba(MemoryModule):
         self, inputs: MemoryInput, state: State, reset: Tensor | None, *, donate: bool
     ) -> tuple[Tensor, State]:
         """Look up, advance and take notes, layer by layer; see `MemoryModule.step`."""
-        x, new, below = self.embed(inputs.x), {}, []
+        x = self.embed(inputs.x)
+        new: State = {}
+        below: list[_Pool] = []
         rows = opened_rows(reset)
         slot = torch.arange(self.config.notes, 0, -1, device=x.device)
         for i, layer in enumerate(self._layers()):
@@ -201,7 +205,9 @@ class MemMamba(MemoryModule):
         self, inputs: MemoryInput, state: State, resets: Tensor | None, *, valid: Tensor | None, chunk: int | None
     ) -> tuple[Tensor, State]:
         """Run layer by layer, each over all tokens; see `MemoryModule.sequence`."""
-        x, new, below = self.embed(inputs.x), {}, []
+        x = self.embed(inputs.x)
+        new: State = {}
+        below: list[_Pool] = []
         if resets is None:
             resets = torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
         for i, layer in enumerate(self._layers()):

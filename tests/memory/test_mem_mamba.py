@@ -12,7 +12,7 @@ D, C, P = 8, 4, 3
 
 def build(**config):
     torch.manual_seed(0)
-    base = {"in_dim": 6, "out_dim": 5, "width": D, "heads": 2, "key_dim": 3, "notes": P, "note_dim": C}
+    base = {"layers": 2, "in_dim": 6, "out_dim": 5, "width": D, "heads": 2, "key_dim": 3, "notes": P, "note_dim": C}
     memory = make_memory("mem_mamba", **{**base, **config}).double()
     with torch.no_grad():
         for layer in memory.layers:
