@@ -121,9 +121,10 @@ class AHN(FastWeights):
 
     def advance(self, token: Token, state: State, position: Tensor | None, *, donate: bool) -> tuple[Tensor, State]:
         """Write the token that leaves, take in the new one, attend."""
-        assert position is not None and token.beta is not None
+        assert position is not None
         W, A = self.config.window, self.config.sinks
         q, k, v, log_decay, beta, _ = token
+        assert beta is not None
         leaves = (position >= W + A).view(-1, 1, 1)
         decay, strength = torch.where(leaves, state["gates"][:, 0], 0).unbind(1)
         far, S = reset_linear_attention_step(
@@ -157,9 +158,9 @@ class AHN(FastWeights):
         chunk: int,
     ) -> tuple[Tensor, State]:
         """Run the core on the delayed tokens, and attend in blocks."""
-        assert token.beta is not None
         W, A, T = self.config.window, self.config.sinks, resets.shape[1]
         q, k, v, log_decay, beta, _ = token
+        assert beta is not None
         sliding = Sliding.of(state["clock"], W, resets, valid, T)
         gates = torch.stack([log_decay.masked_fill(resets.unsqueeze(-1), 0), beta], 2)
         held = {key: torch.cat([state[key], item], 1) for key, item in (("keys", k), ("values", v), ("gates", gates))}

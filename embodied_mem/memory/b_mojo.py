@@ -104,7 +104,7 @@ class BMojo(FastWeights):
         key, value = (c.heads, c.key_dim), (c.heads, c.value_dim)
         spec = {
             "S": StateSpec((c.heads, c.key_dim, c.value_dim), role="param_like"),
-            "energy": StateSpec(()),
+            "energy": StateSpec((1,)),
             "keys": StateSpec((c.window, *key), role="ring"),
             "values": StateSpec((c.window, *value), role="ring"),
             "eps": StateSpec((c.window,), role="ring"),
@@ -130,12 +130,13 @@ class BMojo(FastWeights):
 
     def advance(self, token: Token, state: State, position: Tensor | None, *, donate: bool) -> tuple[Tensor, State]:
         """Measure the innovation, write, offer what leaves the window to the bank, attend."""
-        assert position is not None and token.extra is not None
+        assert position is not None
         c = self.config
         q, k, v, log_decay, beta, extra = token
-        energy = state["energy"] + v.detach().square().sum((1, 2))
+        assert extra is not None
+        energy = state["energy"] + v.detach().square().sum((1, 2)).unsqueeze(1)
         predicted = torch.einsum("nhk,nhkv->nhv", k, state["S"]) * log_decay.exp().unsqueeze(-1)
-        eps = _innovation(v, predicted, energy, position)
+        eps = _innovation(v, predicted, energy.squeeze(1), position)
         far, S = reset_linear_attention_step(q, k, v, log_decay, beta, state["S"], donate=donate)
         asked, key = extra.chunk(2, -1)
         new: State = {"S": S, "energy": energy}
@@ -150,7 +151,7 @@ class BMojo(FastWeights):
             visible = torch.cat([new["stamps"] > 0, visible], 1)
             age = torch.cat([age.new_full((c.bank,), c.window), age])
         near = self._attend(asked.unsqueeze(1), far.unsqueeze(1), keys, values, age.unsqueeze(0), visible.unsqueeze(1))
-        return near.squeeze(1), new
+        return near.squeeze(1), self._ordered(new)
 
     def run(
         self,
@@ -162,20 +163,20 @@ class BMojo(FastWeights):
         chunk: int,
     ) -> tuple[Tensor, State]:
         """Run the fading memory, rank what has left the window, attend in blocks."""
-        assert token.extra is not None
         c, T, device = self.config, resets.shape[1], resets.device
         W, E = c.window, c.bank
         q, k, v, log_decay, beta, extra = token
+        assert extra is not None
         asked, key = extra.chunk(2, -1)
         sliding = Sliding.of(state["clock"], W, resets, valid, T)
         far, S = reset_linear_attention(q, k, v, log_decay, beta, reset=resets, S0=state["S"], chunk=chunk)
         added = v.detach().square().sum((2, 3))
-        energy = linear_scan(torch.ones_like(added), added, resets, state["energy"])
+        energy = linear_scan(torch.ones_like(added), added, resets, state["energy"].squeeze(1))
         eps = _innovation(v, self._predicted(token, state["S"], resets, chunk), energy, sliding.position)
         held = {name: torch.cat([state[name], item], 1) for name, item in (("keys", key), ("values", v), ("eps", eps))}
         new: State = {"S": S, **{name: sliding.carry(items) for name, items in held.items()}}
-        energies = torch.cat([state["energy"].unsqueeze(1), energy], 1)
-        new["energy"] = energies.gather(1, sliding.lengths.unsqueeze(1)).squeeze(1)
+        energies = torch.cat([state["energy"], energy], 1)
+        new["energy"] = energies.gather(1, sliding.lengths.unsqueeze(1))
         keys, values, kept = held["keys"], held["values"], None
         if E:
             kept = self._ranked(held["eps"], state, sliding)
@@ -191,11 +192,14 @@ class BMojo(FastWeights):
                 age = torch.cat([age.new_full((len(age), E), W), age], 1)
                 visible = F.pad(visible, (E, 0)) | F.pad(kept[:, at], (0, W))
             reads.append(self._attend(asked[:, at], far[:, at], keys, values, age.clamp(max=W), visible))
-        return torch.cat(reads, 1), new
+        return torch.cat(reads, 1), self._ordered(new)
 
     def read(self, o: Tensor, gate: Tensor, token: Token) -> Tensor:
         """What attention gave, as it is."""
         return o.flatten(-2)
+
+    def _ordered(self, new: State) -> State:
+        return {key: new[key] for key in self.fast_spec()}
 
     def _predicted(self, token: Token, S0: Tensor, resets: Tensor, chunk: int) -> Tensor:
         """What the fading memory predicts for every token before it is written, (n, T, H, V); no gradient."""

@@ -50,9 +50,9 @@ class ContinuumMemoryConfig(MemoryConfig):
 
     periods: tuple[int, ...] = (1, 8, 64)
     """Tokens between two updates of a level, C_l, first level first."""
-    width: int = 32
+    width: int = 16
     """Width of keys, queries and values."""
-    hidden: int = 64
+    hidden: int = 32
     """Hidden width of a level's network."""
     reset_levels: tuple[int, ...] = (0,)
     """Levels that a soft reset clears."""
@@ -105,11 +105,16 @@ class _Network(NamedTuple):
         applied = [torch.where(now, W + G, W) for W, G in ((self.W1, self.G1), (self.W2, self.G2))]
         return _Network(*applied, *(torch.where(now, 0, G) for G in (self.G1, self.G2)))
 
+    def update_all(self) -> _Network:
+        """Apply the gradients in all rows."""
+        none = torch.zeros_like(self.G1), torch.zeros_like(self.G2)
+        return _Network(self.W1 + self.G1, self.W2 + self.G2, *none)
+
     def start(self, rows: Tensor, level: _Level) -> _Network:
         """Start afresh in the rows ``rows`` (n,) bool."""
         rows = rows.view(-1, 1, 1)
-        fresh = (level.W1, level.W2, 0, 0)
-        return _Network(*(torch.where(rows, begin, value) for begin, value in zip(fresh, self)))
+        weights = torch.where(rows, level.W1, self.W1), torch.where(rows, level.W2, self.W2)
+        return _Network(*weights, torch.where(rows, 0, self.G1), torch.where(rows, 0, self.G2))
 
 
 @register(
@@ -208,14 +213,14 @@ class ContinuumMemory(MemoryModule):
             sliding = Sliding.of(state[f"level{i}/clock"], 0, opens, valid, q.shape[1])
             blocks = _Blocks.of(sliding, period)
             tokens = blocks.cut(torch.cat([unit(q), key, v, rates[..., i : i + 1] / period], -1)).unbind(1)
-            begins, ends = blocks.begins.unbind(1), blocks.ends.unbind(1)
-            reads = []
-            for part, begin, end in zip(tokens, begins, ends):
-                asked, learned, target, rate = part.split_with_sizes((q.shape[-1], k.shape[-1], v.shape[-1], 1), -1)
-                network = network.start(begin, level)
+            d, reads = self.config.width, []
+            for part, begin, end in zip(tokens, blocks.begins.unbind(1), blocks.ends.unbind(1)):
+                asked, learned, target, rate = part.split_with_sizes((d, d, d, 1), -1)
+                if bool(begin.any()):
+                    network = network.start(begin, level)
                 found, after = network.learn(learned, target, rate.squeeze(-1))
                 reads.append(torch.cat([network(asked), found], -1))
-                network = after.update(end)
+                network = after.update_all() if bool(end.all()) else after.update(end)
             read, found = blocks.join(torch.stack(reads, 1)).chunk(2, -1)
             q, k = q + read, key + found
             new |= {f"level{i}/{name}": value for name, value in zip(_WEIGHTS, network)}

@@ -2,7 +2,8 @@
 
     layer l with input x, pool of the last P notes of the episode:
     s = sigmoid(MLP(x)),   if s > tau:  the note c = W x enters the pool after this step, the oldest note leaves
-    f = sigmoid(W x),      x' = x + f attention(x; pool),   weights  softmax of  q . W c / sqrt C + log s,  null slot
+    f = sigmoid(W x),      x' = x + f attention(x; pool),
+    weights of which are a softmax, with a null slot, of  q . W c / sqrt C + log s - slope * notes taken since
     every ``cross`` layers:  x' = x' + attention(x'; pools of all layers below),      h = ssd(x') + x'
     y = W rmsnorm(h of the last layer)
 
@@ -38,14 +39,16 @@ __all__ = ["MemMamba", "MemMambaConfig"]
 
 # Most tokens are noted at first, so that there is something to learn from.
 _NOTED = 1.0
+# What a note loses to each one taken after it: a value noted anew should win over the old one.
+_SLOPE = 0.25
 
 
 @dataclass(frozen=True)
 class MemMambaConfig(MemoryConfig):
     """Layers, their state space models, and their pools."""
 
-    layers: int = 2
-    """Layers."""
+    layers: int = 1
+    """Layers; more learn the rewrite task in several times the updates."""
     width: int = 64
     """Width of a layer."""
     heads: int = 2
@@ -77,6 +80,8 @@ class _Pool(NamedTuple):
     """(n, S, C)."""
     scores: Tensor
     """(n, S) log importance."""
+    age: Tensor
+    """(n, Q, S) int64 notes taken since, its own included."""
     visible: Tensor
     """(n, Q, S) bool."""
 
@@ -89,13 +94,17 @@ class _LookUp(nn.Module):
         self.query = nn.Linear(width, note_dim)
         self.key = nn.Linear(note_dim, note_dim, bias=False)
         self.value = nn.Linear(note_dim, width, bias=False)
+        # starts as the state space model alone
+        nn.init.zeros_(self.value.weight)
+        self.slope_log = nn.Parameter(torch.tensor(_SLOPE).log())
 
     def forward(self, x: Tensor, pools: list[_Pool]) -> Tensor:
         """x (n, Q, D) -> (n, Q, D), 0 where there is no note."""
         notes, scores = (torch.cat([pool[i] for pool in pools], 1) for i in range(2))
-        visible = torch.cat([pool.visible for pool in pools], 2)
+        age, visible = (torch.cat([pool[i] for pool in pools], 2) for i in (2, 3))
         asked = self.query(x) @ self.key.weight * notes.shape[-1] ** -0.5
-        weights = visible_softmax(asked @ notes.transpose(1, 2) + scores.unsqueeze(1), visible)
+        logits = asked @ notes.transpose(1, 2) + scores.unsqueeze(1) - self.slope_log.exp() * age
+        weights = visible_softmax(logits, visible)
         return self.value(weights @ notes)
 
 
@@ -103,14 +112,16 @@ class _Layer(nn.Module):
     def __init__(self, config: MemMambaConfig, crosses: bool) -> None:
         super().__init__()
         D, C = config.width, config.note_dim
-        self.importance = nn.Sequential(nn.Linear(D, C), nn.SiLU(), nn.Linear(C, 1))
-        nn.init.constant_(self.importance[2].bias, _NOTED)
+        decide = nn.Linear(C, 1)
+        nn.init.constant_(decide.bias, _NOTED)
+        self.importance = nn.Sequential(nn.Linear(D, C), nn.SiLU(), decide)
         self.note = nn.Linear(D, C)
         self.forgetting = nn.Linear(D, 1)
         self.own = _LookUp(D, C)
         self.below = _LookUp(D, C) if crosses else None
-        sizes = {"in_dim": D, "out_dim": D, "heads": config.heads, "value_dim": D // config.heads}
-        self.ssd = SSD(SSDConfig(**sizes, key_dim=config.key_dim))
+        self.ssd = SSD(
+            SSDConfig(in_dim=D, out_dim=D, heads=config.heads, key_dim=config.key_dim, value_dim=D // config.heads)
+        )
 
     def written(self, x: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
         """Notes of tokens (..., D): (..., C), their log importance (...), and whether they are taken (...) bool."""
@@ -128,7 +139,7 @@ class _Layer(nn.Module):
     "mem_mamba",
     family="test_time",
     source="MemMamba: rethinking memory patterns in state space model, 2025; a reconstruction",
-    variants=({"layers": 1, "width": 6, "key_dim": 3, "notes": 3, "note_dim": 4},),
+    variants=({"layers": 2, "width": 6, "key_dim": 3, "notes": 3, "note_dim": 4},),
 )
 class MemMamba(MemoryModule):
     """State space layers with note pools (reconstruction)."""
@@ -168,7 +179,9 @@ class MemMamba(MemoryModule):
         self, inputs: MemoryInput, state: State, reset: Tensor | None, *, donate: bool
     ) -> tuple[Tensor, State]:
         """Look up, advance and take notes, layer by layer; see `MemoryModule.step`."""
-        x, new, below = self.embed(inputs.x), {}, []
+        x = self.embed(inputs.x)
+        new: State = {}
+        below: list[_Pool] = []
         rows = opened_rows(reset)
         slot = torch.arange(self.config.notes, 0, -1, device=x.device)
         for i, layer in enumerate(self._layers()):
@@ -176,7 +189,8 @@ class MemMamba(MemoryModule):
             if rows is not None:
                 held = {key: replace_rows(value, rows, 0) for key, value in held.items()}
             fill = held["fill"]
-            pool = _Pool(held["notes"], held["scores"], (slot <= fill.unsqueeze(1)).unsqueeze(1))
+            age = slot.expand(len(x), 1, -1)
+            pool = _Pool(held["notes"], held["scores"], age, (slot <= fill.unsqueeze(1)).unsqueeze(1))
             note, score, taken = layer.written(x, self.config.threshold)
             x = layer.looked_up(x.unsqueeze(1), pool, below).squeeze(1)
             x, inner = layer.ssd.forward_step(MemoryInput(x), self._inner(state, i), reset, donate=donate)
@@ -191,7 +205,9 @@ class MemMamba(MemoryModule):
         self, inputs: MemoryInput, state: State, resets: Tensor | None, *, valid: Tensor | None, chunk: int | None
     ) -> tuple[Tensor, State]:
         """Run layer by layer, each over all tokens; see `MemoryModule.sequence`."""
-        x, new, below = self.embed(inputs.x), {}, []
+        x = self.embed(inputs.x)
+        new: State = {}
+        below: list[_Pool] = []
         if resets is None:
             resets = torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
         for i, layer in enumerate(self._layers()):
@@ -219,9 +235,9 @@ class MemMamba(MemoryModule):
         order = taken.long().cumsum(1)
         # notes taken before each token, its own left out
         before = torch.cat([order[:, P - 1 : P], order[:, P:-1]], 1)
-        recent = before.unsqueeze(2) - order.unsqueeze(1) < P
+        age = before.unsqueeze(2) - order.unsqueeze(1) + 1
         past = torch.arange(-P, T, device=resets.device) < step.unsqueeze(1)
-        visible = taken.unsqueeze(1) & (owner.unsqueeze(1) == segment.unsqueeze(2)) & past & recent
+        visible = taken.unsqueeze(1) & (owner.unsqueeze(1) == segment.unsqueeze(2)) & past & (age <= P)
         notes, scores = torch.cat([held["notes"], note], 1), torch.cat([held["scores"], score], 1)
 
         end = torch.full((n, 1), T, device=resets.device) if valid is None else valid.sum(1, keepdim=True)
@@ -230,7 +246,7 @@ class MemMamba(MemoryModule):
         index = torch.argsort(kept.long(), dim=1, stable=True)[:, -P:]
         there = kept.gather(1, index)
         found = notes.gather(1, index.unsqueeze(2).expand(-1, -1, notes.shape[2]))
-        return _Pool(notes, scores, visible), {
+        return _Pool(notes, scores, age, visible), {
             "notes": torch.where(there.unsqueeze(2), found, 0),
             "scores": torch.where(there, scores.gather(1, index), 0),
             "fill": there.sum(1),

@@ -157,27 +157,30 @@ class MemoryCaching(FastWeights):
         u, s = token.extra.chunk(2, -1)
         fill, finished = position % c.segment, position // c.segment
         q, k, v, log_decay, beta, _ = token
+        S, start = state["S"], self.start_of("S")
         if c.carry == "independent":
-            log_decay = log_decay.masked_fill((fill == 0).unsqueeze(1), 0)
-        o, S = reset_linear_attention_step(q, k, v, log_decay, beta, state["S"], donate=donate)
+            begins = fill == 0
+            log_decay = log_decay.masked_fill(begins.unsqueeze(1), 0)
+            S = torch.where(begins.view(-1, 1, 1, 1), 0.0 if start is None else start, S)
+        o, S = reset_linear_attention_step(q, k, v, log_decay, beta, S, donate=donate)
         total = state["sum"].masked_fill((fill == 0).unsqueeze(1), 0) + s
         slot = torch.arange(c.caches, device=S.device)
         age = (finished.unsqueeze(1) - 1 - slot) % c.caches + 1
         caches = _Caches(state["cache"], state["keys"], age.unsqueeze(1), (age <= finished.unsqueeze(1)).unsqueeze(1))
         mean = total / (fill + 1).unsqueeze(1)
-        o = self._mixed(*(x.unsqueeze(1) for x in (o, q, u, mean)), caches).squeeze(1)
+        asked, running = q.unsqueeze(1), o.unsqueeze(1)
+        o = self._mixed(running, asked, u.unsqueeze(1), mean.unsqueeze(1), caches).squeeze(1)
 
         full = fill == c.segment - 1
-        new: State = {"sum": total.masked_fill(full.unsqueeze(1), 0)}
+        new: State = {}
         for name, item in (("cache", S), ("keys", mean)):
             shape = (len(full), 1, *[1] * (item.dim() - 1))
             index = (finished % c.caches).view(shape).expand(-1, 1, *item.shape[1:])
             written = torch.where(full.view(shape), item.unsqueeze(1), state[name].gather(1, index))
             new[name] = state[name].scatter_(1, index, written) if donate else state[name].scatter(1, index, written)
-        start = self.start_of("S")
-        begun = full.view(-1, 1, 1, 1)
-        new["S"] = S if c.carry == "checkpoint" else torch.where(begun, 0.0 if start is None else start, S)
-        return o, new
+        if c.carry == "independent":
+            S = torch.where(full.view(-1, 1, 1, 1), 0.0 if start is None else start, S)
+        return o, {"S": S, **new, "sum": total.masked_fill(full.unsqueeze(1), 0)}
 
     def run(
         self,

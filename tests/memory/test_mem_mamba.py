@@ -12,22 +12,26 @@ D, C, P = 8, 4, 3
 
 def build(**config):
     torch.manual_seed(0)
-    base = {"in_dim": 6, "out_dim": 5, "width": D, "heads": 2, "key_dim": 3, "notes": P, "note_dim": C}
+    base = {"layers": 2, "in_dim": 6, "out_dim": 5, "width": D, "heads": 2, "key_dim": 3, "notes": P, "note_dim": C}
     memory = make_memory("mem_mamba", **{**base, **config}).double()
     with torch.no_grad():
         for layer in memory.layers:
             layer.importance[2].bias.zero_()
             layer.importance[2].weight.mul_(8)
+            for look in (layer.own, layer.below):
+                if look is not None:
+                    look.value.weight.normal_()
     return memory
 
 
 def look_up(module, x, notes):
-    """Attention over a list of (note, log importance) with a null slot."""
+    """Attention over a list of (note, log importance, age) with a null slot."""
     if not notes:
         return torch.zeros(D, dtype=torch.float64)
-    scores = [module.query(x) @ module.key(note) / C**0.5 + score for note, score in notes]
+    slope = module.slope_log.exp()
+    scores = [module.query(x) @ module.key(note) / C**0.5 + score - slope * age for note, score, age in notes]
     total = 1 + sum(score.exp() for score in scores)
-    return module.value(sum(score.exp() / total * note for score, (note, _) in zip(scores, notes)))
+    return module.value(sum(score.exp() / total * note for score, (note, *_) in zip(scores, notes)))
 
 
 def by_hand(memory, x, resets):
@@ -40,9 +44,10 @@ def by_hand(memory, x, resets):
         for i, layer in enumerate(memory.layers):
             logit = layer.importance(h)[0]
             taken.append((layer.note(h), F.logsigmoid(logit)) if logit > 0 else None)
-            h = h + layer.forgetting(h).sigmoid() * look_up(layer.own, h, pools[i])
+            aged = [[(*note, len(pool) - j) for j, note in enumerate(pool)] for pool in pools]
+            h = h + layer.forgetting(h).sigmoid() * look_up(layer.own, h, aged[i])
             if layer.below is not None:
-                h = h + look_up(layer.below, h, [note for pool in pools[:i] for note in pool])
+                h = h + look_up(layer.below, h, [note for pool in aged[:i] for note in pool])
             # the state space model itself is checked in test_ssd.py
             out, states[i] = layer.ssd.step(h.unsqueeze(0), states[i])
             h = out[0]
