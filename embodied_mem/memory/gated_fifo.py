@@ -46,7 +46,7 @@ class GatedFIFOConfig(SegmentConfig):
     "memory",
     "gated_fifo",
     family="segment",
-    source="Recurrent memory-augmented transformers with chunked attention, arXiv 2507.00453 (reconstruction)",
+    source="Kashyap 2025, Recurrent memory-augmented transformers, arXiv 2507.00453 (reconstruction)",
     variants=({"segment": 5, "width": 8, "layers": 2, "entries": 3, "gate": "input"},),
 )
 class GatedFIFO(SegmentMemory):

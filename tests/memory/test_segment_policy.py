@@ -7,8 +7,9 @@ from torch.nn import functional as F
 
 from embodied_mem import registry
 from embodied_mem.memory.contract import make_memory
+from embodied_mem.memory.segment_policy import SegmentMemory
 
-NAMES = [name for name in registry.names("memory") if registry.meta("memory", name)["family"] == "segment"]
+NAMES = [name for name in registry.names("memory") if issubclass(registry.get("memory", name), SegmentMemory)]
 D, L = 5, 4
 
 
