@@ -13,7 +13,8 @@
 Working engrams become short-term ones at the next write, the oldest of more than ``short`` short-term ones long-term.
 New engrams take empty slots, then those of the long-term engrams with the least life. What is recalled, counted and
 forgotten has no gradient, nor have engrams in the bank; learning acts through the working engrams that the next segment
-sees and through the attention to all. Ties go to the lowest slot.
+sees and through the attention to all. Lives and distances are rounded
+to 3 decimals, and ties go to the lowest slot.
 
 Paths of the long-term walk advance together and share what they have reached; the published code walks them one by one
 and keeps engrams in lists that grow, here ``slots`` bounds them.
@@ -37,6 +38,8 @@ from embodied_mem.registry import register
 __all__ = ["Bank", "Memoria", "MemoriaConfig", "remember"]
 
 EMPTY, WORKING, SHORT, LONG = range(4)
+# Of lives and distances, so that what is equal stays equal in float32 and ties are ties.
+_DECIMALS = 3
 
 
 @dataclass(frozen=True)
@@ -229,7 +232,7 @@ def remember(
     shown = place >= 0
     share = torch.where(shown, mass, 0)
     share = share / share.sum(1, keepdim=True).clamp_min(1e-12) * shown.sum(1, keepdim=True)
-    life = life.scatter_add(1, place.clamp(min=0), config.extend * share) - 1
+    life = (life.scatter_add(1, place.clamp(min=0), config.extend * share) - 1).round(decimals=_DECIMALS)
     kind = torch.where(life > 0, kind, EMPTY)
 
     # ageing: working to short term, the oldest short-term ones to long term
@@ -250,7 +253,7 @@ def remember(
     gone = new | (kind == EMPTY)
     counts = torch.where(gone.unsqueeze(1) | gone.unsqueeze(2), 0, counts)
 
-    near = -(working.unsqueeze(2) - vectors.unsqueeze(1)).square().sum(3).mean(1)
+    near = -(working.unsqueeze(2) - vectors.unsqueeze(1)).square().sum(3).mean(1).round(decimals=_DECIMALS)
     recent = _best(near, kind == SHORT, config.recall_short)
     reached = _walk(counts, recent, kind == LONG, config.depth)
     distant = _best(near, reached, config.recall_long)
