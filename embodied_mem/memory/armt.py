@@ -15,6 +15,7 @@ keys are not divided by their sum, and z then grows with their square (``unit_ke
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -100,7 +101,7 @@ class ARMT(SegmentMemory):
 
     def before(self, layer: int, h: Tensor, held: State) -> Tensor:
         """Add what the layer's associations answer, from the second segment on."""
-        asked = self._phi(self.associations[layer].query(h))
+        asked = self._phi(self._association(layer).query(h))
         read = _answer(asked, held["A"][:, layer], held["z"][:, layer], self.config.eps)
         return torch.where((held["count"] > 0).view(-1, 1, 1), h + read, h)
 
@@ -119,7 +120,7 @@ class ARMT(SegmentMemory):
 
     def _write(self, layer: int, y: Tensor, A: Tensor, z: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
         """Return A (R, K, D) and z (R, K) after the tokens y (R, M, D); ``first`` (R,) bool, nothing is held."""
-        part = self.associations[layer]
+        part = self._association(layer)
         k, v, b = self._phi(part.key(y)), part.value(y), part.strength(y).sigmoid()
         first = first.view(-1, 1, 1)
         old = torch.where(first, 0, _answer(k, A, z, self.config.eps))
@@ -128,6 +129,9 @@ class ARMT(SegmentMemory):
             gamma = torch.where(first, 1, (1 - known).clamp(0, 1))
         added = k * gamma * b if self.config.write_beta else k * gamma
         return A + (b * k).transpose(1, 2) @ (v - old), z + added.sum(1)
+
+    def _association(self, layer: int) -> _Association:
+        return cast(_Association, self.associations[layer])
 
     def _phi(self, x: Tensor) -> Tensor:
         features = dpfp(x, self.config.nu)

@@ -22,8 +22,9 @@ and keeps engrams in lists that grow, here ``slots`` bounds them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -170,7 +171,7 @@ class Memoria(SegmentMemory):
 
     def mixed(self, layer: int, h: Tensor, local: Tensor, held: State) -> Tensor:
         """Add what the engrams shown answer."""
-        reader = self.readers[layer]
+        reader = cast(_Reader, self.readers[layer])
         weights = reader.weights(h, held["shown"], held["place"] >= 0)
         return h + local + reader.answer((weights @ held["shown"].unsqueeze(1)).transpose(1, 2).flatten(2))
 
@@ -186,7 +187,7 @@ class Memoria(SegmentMemory):
         working = self.abstract(found)
         with torch.no_grad():
             mass = torch.zeros_like(held["place"], dtype=working.dtype)
-            for layer, reader in enumerate(self.readers):
+            for layer, reader in enumerate(cast(Iterable[_Reader], self.readers)):
                 weights = reader.weights(inputs[:, :, layer], held["shown"], held["place"] >= 0)
                 mass = mass + torch.where(exists.view(len(exists), 1, -1, 1), weights, 0).sum((1, 2))
             bank = Bank(*(held[key] for key in Bank._fields))
