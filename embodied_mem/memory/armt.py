@@ -15,10 +15,12 @@ keys are not divided by their sum, and z then grows with their square (``unit_ke
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from embodied_mem.errors import UsageError
 from embodied_mem.memory.contract import State, StateSpec
 from embodied_mem.memory.segment_policy import SegmentConfig, SegmentMemory, place_after
 from embodied_mem.memory.slot_loop import linear_macs
@@ -27,7 +29,7 @@ from embodied_mem.registry import register
 
 __all__ = ["ARMT", "ARMTConfig", "dpfp"]
 
-_EPS = 1e-5
+_FLOOR = 1e-5
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,14 @@ class ARMTConfig(SegmentConfig):
     """Divide features by their sum."""
     write_beta: bool = False
     """Scale the write to z by b, as the write to A."""
+    eps: float = 1e-3
+    """Added to the denominators, in read and write alike; 1e-5 is published, for features not divided by their sum."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, "memory_tokens", "key_dim", "nu")
+        if self.eps <= 0:
+            raise UsageError(f"expected eps > 0, got {self.eps}")
 
 
 @register(
@@ -95,8 +101,8 @@ class ARMT(SegmentMemory):
 
     def before(self, layer: int, h: Tensor, held: State) -> Tensor:
         """Add what the layer's associations answer, from the second segment on."""
-        asked = self._phi(self.associations[layer].query(h))
-        read = _answer(asked, held["A"][:, layer], held["z"][:, layer])
+        asked = self._phi(self._association(layer).query(h))
+        read = _answer(asked, held["A"][:, layer], held["z"][:, layer], self.config.eps)
         return torch.where((held["count"] > 0).view(-1, 1, 1), h + read, h)
 
     def close(self, held: State, segment: Tensor, length: Tensor) -> State:
@@ -114,19 +120,22 @@ class ARMT(SegmentMemory):
 
     def _write(self, layer: int, y: Tensor, A: Tensor, z: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
         """Return A (R, K, D) and z (R, K) after the tokens y (R, M, D); ``first`` (R,) bool, nothing is held."""
-        part = self.associations[layer]
+        part = self._association(layer)
         k, v, b = self._phi(part.key(y)), part.value(y), part.strength(y).sigmoid()
         first = first.view(-1, 1, 1)
-        old = torch.where(first, 0, _answer(k, A, z))
+        old = torch.where(first, 0, _answer(k, A, z, self.config.eps))
         with torch.no_grad():
-            known = (k @ z.unsqueeze(2)) / (k.square().sum(-1, keepdim=True) + _EPS)
+            known = (k @ z.unsqueeze(2)) / (k.square().sum(-1, keepdim=True) + self.config.eps)
             gamma = torch.where(first, 1, (1 - known).clamp(0, 1))
         added = k * gamma * b if self.config.write_beta else k * gamma
         return A + (b * k).transpose(1, 2) @ (v - old), z + added.sum(1)
 
+    def _association(self, layer: int) -> _Association:
+        return cast(_Association, self.associations[layer])
+
     def _phi(self, x: Tensor) -> Tensor:
         features = dpfp(x, self.config.nu)
-        return features / (features.sum(-1, keepdim=True) + _EPS) if self.config.unit_keys else features
+        return features / (features.sum(-1, keepdim=True) + _FLOOR) if self.config.unit_keys else features
 
 
 class _Association(nn.Module):
@@ -149,6 +158,6 @@ def dpfp(x: Tensor, nu: int) -> Tensor:
     return torch.cat([u * u.roll(shift, -1) for shift in range(1, nu + 1)], -1)
 
 
-def _answer(k: Tensor, A: Tensor, z: Tensor) -> Tensor:
+def _answer(k: Tensor, A: Tensor, z: Tensor, eps: float) -> Tensor:
     """Read A (R, K, D) by features k (R, Q, K), normalised by z (R, K): (R, Q, D)."""
-    return (k @ A) / (k @ z.unsqueeze(2) + _EPS)
+    return (k @ A) / (k @ z.unsqueeze(2) + eps)

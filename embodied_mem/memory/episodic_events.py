@@ -195,7 +195,8 @@ class EpisodicEvents(WindowMemory):
         asked = q @ self.key * q.shape[-1] ** -0.5
         scores = window.scores(asked @ items.transpose(1, 2).unsqueeze(1))
         # events back from the present one: 0 for its own steps
-        opened = torch.where(window.visible, marks.gather(1, window.place.flatten(1)).view(n, Q, N), 0).long()
+        # a comparison, because a NaN of a broken episode has no whole number
+        opened = (window.visible & (marks.gather(1, window.place.flatten(1)).view(n, Q, N) > 0.5)).long()
         event = opens + opened.cumsum(2) - opened
         chosen = self.recalled(scores.detach().sum(1), event, window.visible)
         weights = visible_softmax(scores + self.code.unsqueeze(1), (window.visible & chosen).unsqueeze(1))

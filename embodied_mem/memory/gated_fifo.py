@@ -13,8 +13,9 @@ Limits: entries are means of chunks; there is no push per token and no third bra
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +47,7 @@ class GatedFIFOConfig(SegmentConfig):
     "memory",
     "gated_fifo",
     family="segment",
-    source="Recurrent memory-augmented transformers with chunked attention, arXiv 2507.00453 (reconstruction)",
+    source="Kashyap 2025, Recurrent memory-augmented transformers, arXiv 2507.00453 (reconstruction)",
     variants=({"segment": 5, "width": 8, "layers": 2, "entries": 3, "gate": "input"},),
 )
 class GatedFIFO(SegmentMemory):
@@ -75,7 +76,7 @@ class GatedFIFO(SegmentMemory):
     def memory_macs(self) -> tuple[int, int]:
         """Maps of the query and of what is read, scores and sums of the entries; gates."""
         c = self.config
-        gates = sum(linear_macs(queue.gate) for queue in self.queues)
+        gates = sum(linear_macs(queue.gate) for queue in cast(Iterable[_Queue], self.queues))
         maps = linear_macs(self.queues) - gates - 2 * c.layers * c.width
         return maps + 2 * c.layers * c.entries * c.width * c.heads, gates
 
@@ -86,7 +87,7 @@ class GatedFIFO(SegmentMemory):
     def mixed(self, layer: int, h: Tensor, local: Tensor, held: State) -> Tensor:
         """Fuse attention over the chunk and over the queue."""
         exists = torch.arange(self.config.entries, device=h.device) < held["count"].unsqueeze(1)
-        part = self.queues[layer]
+        part = cast(_Queue, self.queues[layer])
         weights = 2 * part.fuse.softmax(0)
         return h + weights[0] * local + weights[1] * part.read(h, held["queue"][:, layer], exists)
 
@@ -98,7 +99,8 @@ class GatedFIFO(SegmentMemory):
         mean = inputs.sum(1) / length.view(-1, 1, 1)
         tail = ((count - 1) % c.entries).view(-1, 1, 1, 1).expand(-1, c.layers, 1, c.width)
         last = held["queue"].gather(2, tail).squeeze(2)
-        entries = torch.stack([part.push(mean[:, n], last[:, n]) for n, part in enumerate(self.queues)], 1)
+        queues = cast(Iterable[_Queue], self.queues)
+        entries = torch.stack([part.push(mean[:, n], last[:, n]) for n, part in enumerate(queues)], 1)
         slot = (count % c.entries).view(-1, 1, 1, 1).expand_as(tail)
         return {"queue": held["queue"].scatter(2, slot, entries.unsqueeze(2)), "count": count + 1}
 

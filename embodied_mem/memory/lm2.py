@@ -12,7 +12,9 @@ segment to as many positions as slots. Tokens of an earlier episode are in no se
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -88,7 +90,7 @@ class LM2(SegmentMemory):
 
     def mixed(self, layer: int, h: Tensor, local: Tensor, held: State) -> Tensor:
         """Add what the slots answer, gated by itself."""
-        bank = self.banks[layer]
+        bank = cast(_Bank, self.banks[layer])
         read = bank.read(h, held["M"][:, layer])
         return h + local + bank.out(read).sigmoid() * read
 
@@ -97,7 +99,8 @@ class LM2(SegmentMemory):
         c = self.config
         inputs = segment[..., -self.extra_dim :].unflatten(2, (c.layers, c.width)).unbind(2)
         exists = torch.arange(segment.shape[1], device=length.device) < length.unsqueeze(1)
-        banks = [bank.write(M, E, exists) for bank, M, E in zip(self.banks, held["M"].unbind(1), inputs)]
+        parts = zip(cast(Iterable[_Bank], self.banks), held["M"].unbind(1), inputs)
+        banks = [bank.write(M, E, exists) for bank, M, E in parts]
         return {"M": torch.stack(banks, 1)}
 
 

@@ -57,7 +57,7 @@ class MemoSummaryConfig(SegmentConfig):
     "memory",
     "memo_summary",
     family="segment",
-    source="Memo, 2025, arXiv 2510.19732",
+    source="Memo, Gupta et al. 2025, arXiv 2510.19732",
     variants=(
         {"segment": 5, "width": 8, "layers": 2, "queries": 2, "sets": 3},
         {"segment": 4, "width": 8, "queries": 3, "accumulate": False},

@@ -13,7 +13,8 @@
 Working engrams become short-term ones at the next write, the oldest of more than ``short`` short-term ones long-term.
 New engrams take empty slots, then those of the long-term engrams with the least life. What is recalled, counted and
 forgotten has no gradient, nor have engrams in the bank; learning acts through the working engrams that the next segment
-sees and through the attention to all. Ties go to the lowest slot.
+sees and through the attention to all. Lives and distances are rounded
+to 3 decimals, and ties go to the lowest slot.
 
 Paths of the long-term walk advance together and share what they have reached; the published code walks them one by one
 and keeps engrams in lists that grow, here ``slots`` bounds them.
@@ -21,8 +22,9 @@ and keeps engrams in lists that grow, here ``slots`` bounds them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +39,8 @@ from embodied_mem.registry import register
 __all__ = ["Bank", "Memoria", "MemoriaConfig", "remember"]
 
 EMPTY, WORKING, SHORT, LONG = range(4)
+# Of lives and distances, so that what is equal stays equal in float32 and ties are ties.
+_DECIMALS = 3
 
 
 @dataclass(frozen=True)
@@ -167,7 +171,7 @@ class Memoria(SegmentMemory):
 
     def mixed(self, layer: int, h: Tensor, local: Tensor, held: State) -> Tensor:
         """Add what the engrams shown answer."""
-        reader = self.readers[layer]
+        reader = cast(_Reader, self.readers[layer])
         weights = reader.weights(h, held["shown"], held["place"] >= 0)
         return h + local + reader.answer((weights @ held["shown"].unsqueeze(1)).transpose(1, 2).flatten(2))
 
@@ -183,7 +187,7 @@ class Memoria(SegmentMemory):
         working = self.abstract(found)
         with torch.no_grad():
             mass = torch.zeros_like(held["place"], dtype=working.dtype)
-            for layer, reader in enumerate(self.readers):
+            for layer, reader in enumerate(cast(Iterable[_Reader], self.readers)):
                 weights = reader.weights(inputs[:, :, layer], held["shown"], held["place"] >= 0)
                 mass = mass + torch.where(exists.view(len(exists), 1, -1, 1), weights, 0).sum((1, 2))
             bank = Bank(*(held[key] for key in Bank._fields))
@@ -229,7 +233,7 @@ def remember(
     shown = place >= 0
     share = torch.where(shown, mass, 0)
     share = share / share.sum(1, keepdim=True).clamp_min(1e-12) * shown.sum(1, keepdim=True)
-    life = life.scatter_add(1, place.clamp(min=0), config.extend * share) - 1
+    life = (life.scatter_add(1, place.clamp(min=0), config.extend * share) - 1).round(decimals=_DECIMALS)
     kind = torch.where(life > 0, kind, EMPTY)
 
     # ageing: working to short term, the oldest short-term ones to long term
@@ -250,7 +254,7 @@ def remember(
     gone = new | (kind == EMPTY)
     counts = torch.where(gone.unsqueeze(1) | gone.unsqueeze(2), 0, counts)
 
-    near = -(working.unsqueeze(2) - vectors.unsqueeze(1)).square().sum(3).mean(1)
+    near = -(working.unsqueeze(2) - vectors.unsqueeze(1)).square().sum(3).mean(1).round(decimals=_DECIMALS)
     recent = _best(near, kind == SHORT, config.recall_short)
     reached = _walk(counts, recent, kind == LONG, config.depth)
     distant = _best(near, reached, config.recall_long)

@@ -20,8 +20,9 @@ of the segment), `before` (added to the input of a layer) or `mixed` (beside the
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -307,7 +308,7 @@ class SegmentMemory(MemoryModule):
         angle = place.unsqueeze(2) * self.rates.double()
         turn = (angle.cos().to(e.dtype).unsqueeze(2), angle.sin().to(e.dtype).unsqueeze(2))
         h, kept, inputs, outputs = e, [], [], []
-        for layer, block in enumerate(self.blocks):
+        for layer, block in enumerate(cast(Iterable[_Block], self.blocks)):
             h = self.before(layer, h, held)
             inputs.append(h)
             q, key, value = block.qkv(block.norm_attention(h)).view(R, Q, 3, H, -1).unbind(2)
@@ -428,9 +429,10 @@ class _Block(nn.Module):
         self.norm_attention, self.norm_mlp = nn.LayerNorm(D), nn.LayerNorm(D)
         self.qkv, self.out = nn.Linear(D, 3 * D), nn.Linear(D, D)
         self.recency = nn.Parameter(torch.linspace(_RECENCY, 0, config.heads))
-        self.mlp = nn.Sequential(nn.Linear(D, ratio * D), nn.GELU(), nn.Linear(ratio * D, D))
+        last = nn.Linear(ratio * D, D)
         # a small MLP at first: with it at full size, large learning rates lose what attention has found
-        self.mlp[2].weight.detach().mul_(_MLP_START)
+        last.weight.detach().mul_(_MLP_START)
+        self.mlp = nn.Sequential(nn.Linear(D, ratio * D), nn.GELU(), last)
 
 
 def place_after(length: Tensor, tokens: int) -> Tensor:

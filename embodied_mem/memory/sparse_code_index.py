@@ -127,7 +127,7 @@ class SparseCodeIndex(WindowMemory):
         """Code, read, write one step; see `MemoryModule.step`."""
         weights, rows = state["weights"], opened_rows(reset)
         if rows is not None:
-            weights = replace_rows(weights, rows, 0)
+            weights = replace_rows(weights, rows, False)
         winners, familiar, weights = self.encode(inputs.x, weights)
         marked = inputs._replace(x=torch.cat([inputs.x, winners.to(inputs.x.dtype), 1 - familiar.unsqueeze(1)], 1))
         y, held = super().forward_step(marked, {key: state[key] for key in ("ring", "count")}, reset, donate=donate)
@@ -141,7 +141,7 @@ class SparseCodeIndex(WindowMemory):
         for t in range(x.shape[1]):
             rows = opened_rows(None if resets is None else resets[:, t])
             if rows is not None:
-                weights = replace_rows(weights, rows, 0)
+                weights = replace_rows(weights, rows, False)
             winners, familiar, new = self.encode(x[:, t], weights)
             weights = new if valid is None else torch.where(valid[:, t].view(-1, 1, 1), new, weights)
             marks.append(torch.cat([winners.to(x.dtype), 1 - familiar.unsqueeze(1)], 1))

@@ -29,8 +29,8 @@ def phi(memory, x):
     return [f / total for f in features]
 
 
-def answer(k, A, z):
-    total = sum(a * b for a, b in zip(k, z)) + 1e-5
+def answer(k, A, z, eps):
+    total = sum(a * b for a, b in zip(k, z)) + eps
     return [sum(k[i] * A[i][j] for i in range(len(k))) / total for j in range(len(A[0]))]
 
 
@@ -39,6 +39,7 @@ def answer(k, A, z):
 def test_equals_the_equations(by_hand, unit_keys, write_beta):
     memory = build(unit_keys=unit_keys, write_beta=write_beta)
     K, W, layers = memory.features, memory.config.width, range(memory.config.layers)
+    eps = memory.config.eps
 
     def start():
         return [([[0.0] * W for _ in range(K)], [0.0] * K) for _ in layers], True
@@ -52,7 +53,7 @@ def test_equals_the_equations(by_hand, unit_keys, write_beta):
             if first:
                 return h
             asked = memory.associations[n].query(h).tolist()
-            return h + torch.tensor([answer(phi(memory, q), *bank[n]) for q in asked], dtype=torch.float64)
+            return h + torch.tensor([answer(phi(memory, q), *bank[n], eps) for q in asked], dtype=torch.float64)
 
         rows = torch.cat([segment, memory.tokens])
         outputs = by_hand.layers(memory, rows, torch.arange(L + M), sees, age, before)[1]
@@ -62,8 +63,8 @@ def test_equals_the_equations(by_hand, unit_keys, write_beta):
             new_A, new_z = [list(row) for row in A], list(z)
             for y in h[L:]:
                 k, v, b = phi(memory, part.key(y).tolist()), part.value(y).tolist(), part.strength(y).sigmoid().item()
-                old = [0.0] * W if first else answer(k, A, z)
-                known = sum(p * q for p, q in zip(z, k)) / (sum(q * q for q in k) + 1e-5)
+                old = [0.0] * W if first else answer(k, A, z, eps)
+                known = sum(p * q for p, q in zip(z, k)) / (sum(q * q for q in k) + eps)
                 gamma = 1.0 if first else min(max(1 - known, 0.0), 1.0)
                 for i in range(K):
                     new_z[i] += gamma * k[i] * (b if write_beta else 1.0)
@@ -79,7 +80,7 @@ def test_equals_the_equations(by_hand, unit_keys, write_beta):
 
 
 def test_one_write_per_segment_with_the_normaliser_held_at_one_is_the_delta_rule():
-    memory = build(memory_tokens=1, layers=1)
+    memory = build(memory_tokens=1, layers=1, eps=1e-9)
     part, K = memory.associations[0], memory.features
     y = torch.randn(9, 1, 8, dtype=torch.float64)
     A, S = torch.zeros(1, K, 8, dtype=torch.float64), torch.zeros(K, 8, dtype=torch.float64)
@@ -112,7 +113,7 @@ def test_a_new_memory_is_silent():
     assert not state["A"].any() and state["z"].any()
 
 
-@pytest.mark.parametrize("config", [{"memory_tokens": 0}, {"key_dim": 0}, {"nu": 0}])
+@pytest.mark.parametrize("config", [{"memory_tokens": 0}, {"key_dim": 0}, {"nu": 0}, {"eps": 0.0}])
 def test_impossible_configs_are_refused(config):
     with pytest.raises(UsageError, match="expected"):
         build(**config)

@@ -27,7 +27,7 @@ class ByHand:
 
     def distance(self, working, slot):
         v = self.slots[slot]["vector"]
-        return sum(sum((a - b) ** 2 for a, b in zip(w, v)) for w in working) / len(working)
+        return round(sum(sum((a - b) ** 2 for a, b in zip(w, v)) for w in working) / len(working), 3)
 
     def count(self, i, j):
         return self.fired.get((i, j), 0)
@@ -45,7 +45,7 @@ class ByHand:
         for slot, share in mass.items():
             self.slots[slot]["life"] += c.extend * share / total * len(mass)
         for slot in list(self.slots):
-            self.slots[slot]["life"] -= 1
+            self.slots[slot]["life"] = round(self.slots[slot]["life"] - 1, 3)
             if self.slots[slot]["life"] <= 0:
                 self.drop(slot)
         for slot in self.of("working"):
