@@ -229,6 +229,15 @@ def reached(graph: GraphArrays, pano: int, goal: int) -> bool:
 
 
 @_jit
+def successes(graph: GraphArrays, world: World, ended: np.ndarray) -> np.ndarray:
+    """Return (N,) bool, True in the rows of ``ended`` (N,) bool that stand at the goal or next to it."""
+    found = np.zeros(ended.shape[0], np.bool_)
+    for i in range(ended.shape[0]):
+        found[i] = ended[i] and reached(graph, world.pano[i], world.goal[i])
+    return found
+
+
+@_jit
 def force_forward(graph: GraphArrays, world: World, semantics: int, rows: np.ndarray) -> None:
     """Play a forward that is not counted as an action in ``rows`` (M,) int64."""
     for i in rows:

@@ -250,23 +250,16 @@ class BatchedStreet(BatchedEnv):
         return {name: sensing.read(self, name) for name in self.sensors}
 
     def _final_info(self) -> dict[str, np.ndarray]:
-        world, n = self.world, self.num_envs
-        rows = np.flatnonzero(self._ended)
-        success = np.zeros(n, bool)
-        for row in rows:
-            success[row] = self._reached(int(world.pano[row]), int(world.goal[row]))
+        from embodied_mem.envs.street import _kernels
+
+        world = self.world
         info = {
-            "success": success,
+            "success": _kernels.successes(self.graph.arrays, world, self._ended),
             "stopped": world.stopped.copy(),
             "actions": world.step.copy(),
             "panoramas": world.length.copy(),
         }
-        return {**info, **self._record(rows)} if self.record else info
-
-    def _reached(self, pano: int, goal: int) -> bool:
-        from embodied_mem.envs.street import _kernels
-
-        return bool(_kernels.reached(self.graph.arrays, pano, goal))
+        return {**info, **self._record(np.flatnonzero(self._ended))} if self.record else info
 
     def _record(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Return every metric, (N,) float64 with NaN where undefined, and ids and states, (N,) object."""
