@@ -126,9 +126,10 @@ def compile_cases() -> list[CompileCase]:
     ):
         types = integers | grads | dict.fromkeys(halves, f"*{kind}") | {"reset": "*u8"}
         BK, BV = kernel.tiles(64, 64)
-        sizes = {"DELTA": delta, "CHANNEL": channel, "HAS_INIT": init, "TF32": kind == "bf16",
+        precision = "tf32" if kind == "bf16" else "tf32x3"
+        sizes = {"DELTA": delta, "CHANNEL": channel, "HAS_INIT": init, "PRECISION": precision,
                  "C": kernel.CHUNK[channel], "BK": BK, "BV": BV}  # fmt: skip
-        expect = ("HMMA",) if kind == "bf16" else ()
+        expect = ("HMMA",)
         for part, function, more, warps in (
             ("forward", kernel.forward_kernel, {"SAVE": True}, 4),
             ("backward", kernel.backward_kernel, {}, 8),
