@@ -21,8 +21,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-CHUNK = {False: 32, True: 16}
-"""Tokens of a chunk, by whether the decay is per channel."""
+CHUNK = 16
+"""Tokens of a chunk: with 32 the backward of 64 x 64 heads spills registers."""
 
 
 @triton.jit
@@ -358,33 +358,38 @@ def backward_kernel(
         tl.store(d_first + (b * H + h) * K * V + corner, d_initial, mask=square)
 
 
-def tiles(K: int, V: int) -> tuple[int, int]:
-    """Return the tile of the state."""
+def tiles(K: int, V: int, *, backward: bool, delta: bool, channel: bool, wide: bool) -> tuple[int, int, int]:
+    """Return the tile of the state and the warps, chosen so that heads of 64 x 64 spill nothing, or little.
+
+    The backward holds the state and its gradient, the delta rule more products, and ``wide`` (float32) operands twice.
+    """
     BK = max(16, triton.next_power_of_2(K))
-    return BK, max(16, min(4096 // BK, triton.next_power_of_2(V)))
+    area = (1024 if delta else 2048) if backward else 2048 if wide else 4096
+    BV = max(16, min(area // BK, triton.next_power_of_2(V)))
+    return BK, BV, 8 if backward or channel or wide else 4
 
 
-def _flags(q, g, beta, first, K, V):
-    channel = g.dim() == 4
-    BK, BV = tiles(K, V)
-    precision = "tf32x3" if q.dtype == torch.float32 else "tf32"
+def _flags(q, g, beta, first, V, backward):
+    wide, delta, channel = q.dtype == torch.float32, beta is not None, g.dim() == 4
+    BK, BV, warps = tiles(q.shape[-1], V, backward=backward, delta=delta, channel=channel, wide=wide)
+    precision = "tf32x3" if wide else "tf32"
     if os.environ.get("TRITON_INTERPRET") == "1":
         precision = "ieee"
-    return {"DELTA": beta is not None, "CHANNEL": channel, "HAS_INIT": first is not None, "PRECISION": precision,
-            "C": CHUNK[channel], "BK": BK, "BV": BV}  # fmt: skip
+    return {"DELTA": delta, "CHANNEL": channel, "HAS_INIT": first is not None, "PRECISION": precision, "C": CHUNK,
+            "BK": BK, "BV": BV, "num_warps": warps}  # fmt: skip
 
 
 def forward(q, k, v, g, beta, reset, S0, S_init, save: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Launch; returns o, the final state and, if ``save``, the states at the starts of chunks (B, H, N, K, V)."""
     (B, T, H, K), V = q.shape, v.shape[-1]
-    flags = _flags(q, g, beta, S_init, K, V)
+    flags = _flags(q, g, beta, S_init, V, False)
     q, k, v, g, S0 = (z.contiguous() for z in (q, k, v, g, S0))
     o, final = torch.empty_like(v), torch.empty_like(S0)
     count = triton.cdiv(T, flags["C"]) if save else 0
     states = torch.empty((B, H, count, K, V), dtype=torch.float32, device=q.device)
     forward_kernel[(B * H, triton.cdiv(V, flags["BV"]))](
         q, k, v, g, g if beta is None else beta.contiguous(), reset.contiguous().view(torch.uint8), S0,
-        S0 if S_init is None else S_init.contiguous(), o, final, states, T, H, K, V, SAVE=save, num_warps=4, **flags,
+        S0 if S_init is None else S_init.contiguous(), o, final, states, T, H, K, V, SAVE=save, **flags,
     )  # fmt: skip
     return o, final, states
 
@@ -392,7 +397,7 @@ def forward(q, k, v, g, beta, reset, S0, S_init, save: bool) -> tuple[Tensor, Te
 def backward(d_o, d_final, q, k, v, g, beta, reset, S_init, states) -> tuple[Tensor, ...]:
     """Launch; returns dq, dk, dv, dg, d_beta (empty without), dS0 and dS_init summed over rows (empty without)."""
     (B, T, H, K), V = q.shape, v.shape[-1]
-    flags = _flags(q, g, beta, S_init, K, V)
+    flags = _flags(q, g, beta, S_init, V, True)
     q, k, v, g, d_o, d_final = (z.contiguous() for z in (q, k, v, g, d_o, d_final))
     parts = triton.cdiv(V, flags["BV"])
     wide = {"dtype": torch.float32, "device": q.device}
@@ -404,7 +409,7 @@ def backward(d_o, d_final, q, k, v, g, beta, reset, S_init, states) -> tuple[Ten
     backward_kernel[(B * H, parts)](
         d_o, d_final, q, k, v, g, g if beta is None else beta.contiguous(), reset.contiguous().view(torch.uint8),
         d_final if S_init is None else S_init.contiguous(), states, dq, dk, dv, dg, d_beta, d_start, d_first,
-        T, H, K, V, dq[0].numel(), dg[0].numel(), num_warps=8, **flags,
+        T, H, K, V, dq[0].numel(), dg[0].numel(), **flags,
     )  # fmt: skip
     return (
         dq.sum(0).to(q.dtype), dk.sum(0).to(k.dtype), dv, dg.sum(0).to(g.dtype),
