@@ -113,8 +113,10 @@ def measure(
     peers: dict[str, Callable[..., Any]] = {"composed": spec.composed, **spec.baselines}
     if on_gpu and not quick and (deadline is None or time.monotonic() < deadline):
         peers["compiled"] = torch.compile(spec.composed, mode="max-autotune-no-cudagraphs")
-    clock = gpu_times if on_gpu else _cpu_times
-    ours = clock(_calls(spec, spec.call, sets, backward), seconds)
+    everything = {"ours": _calls(spec, spec.call, sets, backward)}
+    everything |= {name: _calls(spec, peer, sets, backward) for name, peer in peers.items()}
+    times, row["notes"] = _times(everything, seconds, on_gpu)
+    ours = times.pop("ours")
     row |= {"backend": "triton" if on_gpu else "reference"} | {f"ms_{key}": value for key, value in ours.items()}
     if on_gpu:
         if ours["median"] < _GRAPH_BELOW_MS and not backward and not spec.mutates:
@@ -122,11 +124,7 @@ def measure(
         row |= {"gbps": bytes_ / ours["median"] / 1e6, "tflops": flops / ours["median"] / 1e9}
         if roof is not None and not backward:
             row["pct_roof"] = 100 * 1e3 * max(bytes_ / roof[0], flops / roof[1]) / ours["median"]
-    for name, peer in peers.items():
-        try:
-            row["baselines"][name] = clock(_calls(spec, peer, sets, backward), seconds)["median"]
-        except Exception as error:
-            row["notes"].append(f"{name}: {type(error).__name__}")
+    row["baselines"] = {name: found["median"] for name, found in times.items()}
     if row["baselines"]:
         fastest = min(row["baselines"], key=lambda name: row["baselines"][name])
         row |= {"fastest_baseline": fastest, "speedup": row["baselines"][fastest] / ours["median"]}
@@ -193,15 +191,34 @@ def _quantiles(times: list[float]) -> dict[str, float]:
     }
 
 
-def _cpu_times(calls: list[Callable[[], Any]], seconds: float) -> dict[str, float]:
-    calls[0]()
-    times: list[float] = []
-    until = time.perf_counter() + seconds
-    while len(times) < 3 or time.perf_counter() < until:
-        started = time.perf_counter()
-        calls[len(times) % len(calls)]()
-        times.append(1e3 * (time.perf_counter() - started))
-    return _quantiles(times)
+def _times(
+    everything: dict[str, list[Callable[[], Any]]], seconds: float, on_gpu: bool
+) -> tuple[dict[str, dict[str, float]], list[str]]:
+    """Return quantiles by name and a note for every peer that cannot run.
+
+    On a CPU all take turns and the process's own time counts, so that other work on the machine weighs on none.
+    """
+    notes, able = [], dict(everything)
+    for name, calls in everything.items():
+        try:
+            calls[0]()
+        except Exception as error:
+            if name == "ours":
+                raise
+            notes.append(f"{name}: {type(error).__name__}")
+            del able[name]
+    if on_gpu:
+        return {name: gpu_times(calls, seconds) for name, calls in able.items()}, notes
+    found: dict[str, list[float]] = {name: [] for name in able}
+    spent = 0.0
+    while spent < seconds * len(able) or len(found["ours"]) < 3:
+        for name, calls in able.items():
+            started = time.process_time()
+            calls[0]()
+            taken = time.process_time() - started
+            found[name].append(1e3 * taken)
+            spent += taken
+    return {name: _quantiles(times) for name, times in found.items()}, notes
 
 
 def gpu_times(calls: list[Callable[[], Any]], seconds: float) -> dict[str, float]:

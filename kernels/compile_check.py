@@ -3,8 +3,8 @@
     python -m embodied_mem.kernels.compile_check [--arch 80 89 90 100] [--op NAME] [--json] [--markdown]
 
 The triton wheel carries the compiler, so no GPU and no driver are needed. A pass proves types, layouts and resources,
-not results (`parity`). Checked: no spilled registers, shared memory within the chip's limit, the instructions that a
-variant must contain on sm_90. A machine with two cores takes about a minute.
+not results (`parity`). Checked: no spilled registers beyond what a case admits, shared memory within the chip's
+limit, the instructions that a variant must contain on sm_90. A machine with two cores takes about a minute.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def compile_case(op: str, case: CompileCase, arch: int) -> dict[str, Any]:
 
 def _problems(case: CompileCase, arch: int, row: dict[str, Any], counts: dict[str, int]) -> list[str]:
     found = []
-    if arch == 90 and counts["LDL"] + counts["STL"] + row["stack"] + row["local"]:
+    spilled = row["stack"] + row["local"]
+    if arch == 90 and (spilled > case.spilled or (not case.spilled and counts["LDL"] + counts["STL"])):
         found.append(f"spills: {counts['LDL']} loads, {counts['STL']} stores, {row['stack']} bytes of stack")
     if row["shared"] > SHARED_LIMIT[arch]:
         found.append(f"shared memory {row['shared']} above {SHARED_LIMIT[arch]}")
@@ -110,17 +111,15 @@ def table(archs: tuple[int, ...] = ARCHS, ops: list[str] | None = None, workers:
 
 def markdown(rows: list[dict[str, Any]]) -> str:
     """Return the sm_90 rows as a table for the docs; the other targets in one column."""
-    lines = ["| operation | variant | warps | registers | shared bytes | spills | also compiled for |"]
+    lines = ["| operation | variant | warps | registers | shared bytes | spilled bytes | also compiled for |"]
     lines.append("|---|---|---|---|---|---|---|")
     for row in rows:
         if row["arch"] != 90 or "registers" not in row:
             continue
         others = [r["arch"] for r in rows if (r["op"], r["case"]) == (row["op"], row["case"]) and r["arch"] != 90]
-        spills = row["instructions"]["LDL"] + row["instructions"]["STL"]
-        lines.append(
-            f"| `{row['op']}` | {row['case']} | {row['num_warps']} | {row['registers']} | {row['shared']} | {spills} | "
-            f"{', '.join(f'sm_{arch}' for arch in others) or '-'} |"
-        )
+        cells = [f"`{row['op']}`", row["case"], row["num_warps"], row["registers"], row["shared"]]
+        cells += [row["stack"] + row["local"], ", ".join(f"sm_{arch}" for arch in others) or "-"]
+        lines.append(f"| {' | '.join(str(cell) for cell in cells)} |")
     return "\n".join(lines)
 
 

@@ -26,8 +26,8 @@ from embodied_mem.kernels.reference import reset_linear_attention as reference
 
 __all__ = ["reset_linear_attention"]
 
-_CHUNK = {False: 32, True: 16}
-"""Tokens per chunk of the kernel, by whether the decay is per channel."""
+_CHUNK = 16
+"""Tokens per chunk of the kernel: how often it saves the state for the gradient."""
 
 
 def reset_linear_attention(
@@ -120,8 +120,7 @@ def _op(
         from embodied_mem.kernels.triton_ops import reset_linear_attention as kernel
 
         return kernel.forward(q, k, v, log_decay, beta, reset, S0, S_init, save)
-    chunk = _CHUNK[log_decay.dim() == 4]
-    return reference.forward(q, k, v, log_decay, beta, reset, S0, S_init, save, chunk)
+    return reference.forward(q, k, v, log_decay, beta, reset, S0, S_init, save, _CHUNK)
 
 
 @_op.register_fake
@@ -137,9 +136,8 @@ def _(
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     _check(q, k, v, log_decay, beta, reset, S0)
-    chunk = _CHUNK[log_decay.dim() == 4]
     B, H, K, V = S0.shape
-    count = (q.shape[1] + chunk - 1) // chunk if save else 0
+    count = (q.shape[1] + _CHUNK - 1) // _CHUNK if save else 0
     return v.new_empty(v.shape), S0.new_empty(S0.shape), q.new_empty((B, H, count, K, V), dtype=torch.float32)
 
 

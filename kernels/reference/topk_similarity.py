@@ -29,10 +29,13 @@ def search(
     if keep is not None:
         scores = scores.masked_fill_(~keep, -torch.inf)
     take = min(k, len(bank))
-    value, index = scores.topk(take, -1)
-    if bool(((scores >= value[:, -1:]).sum(-1) > take).any()):
-        # equal scores at the end of a list, or fewer matches than k: order by index needs the slower way
-        return best(scores, k)
+    value, index = scores.topk(min(k + 1, len(bank)), -1)
+    if value.shape[1] > take:
+        last = value[:, take - 1]
+        if bool(((value[:, take] == last) & (last > -torch.inf)).any()):
+            # equal scores at the end of a list: order by index needs the slower way
+            return best(scores, k)
+        value, index = value[:, :take], index[:, :take]
     # equal scores inside a list go by index
     index, order = index.sort(-1)
     value, order = value.gather(-1, order).sort(dim=-1, descending=True, stable=True)

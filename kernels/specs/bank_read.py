@@ -194,7 +194,7 @@ def compile_cases() -> list[CompileCase]:
         ):
             if part == "top" and not everywhere:
                 continue
-            archs = (80, 89, 90, 100) if everywhere and part != "backward_queries" else (90,)
+            archs = (80, 89, 90, 100) if everywhere and part == "forward" else (90,)
             types = common | pointers
             cases.append(CompileCase(f"{part}_{name}", function, types, constants, warps, 2, odd, wanted, archs))
     return cases

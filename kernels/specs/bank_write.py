@@ -158,10 +158,10 @@ def compile_cases() -> list[CompileCase]:
         CompileCase("counters", kernel.counters_kernel, types, {"HAS_MASK": True, "BLOCK": 256}, 2, 1, ("B",)),
     ]  # fmt: skip
     for name, M, N, D in (("merge_m64_d512", 64, 1, 512), ("merge_m16_n256_d1024", 16, 256, 1024)):
-        BN, BD, warps = kernel.tiles(D)
+        BN, BD, warps = kernel.tiles(N, D)
         sizes = {"HAS_TS": True, "HAS_MASK": True, "WEIGHTED": True, "STAMP": 2, "BM": M, "BD": BD}
         archs = (80, 89, 90, 100) if N == 1 else (90,)
-        constants = sizes | {"BN": min(BN, N)}
+        constants = sizes | {"BN": BN}
         cases.append(CompileCase(name, kernel.merge_kernel, types, constants, warps, 1, ("N",), ("LDG.E.128",), archs))
     return cases
 

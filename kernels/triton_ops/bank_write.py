@@ -185,17 +185,17 @@ def fifo(bank, length, cursor, ts, item, time, mask) -> None:
     counters_kernel[(triton.cdiv(B, 256),)](length, cursor, flags, B, M, BLOCK=256, num_warps=2, **some)
 
 
-def tiles(D: int) -> tuple[int, int, int]:
-    """Return tokens and numbers of a tile, and warps."""
+def tiles(N: int, D: int) -> tuple[int, int, int]:
+    """Return tokens and numbers of a tile, and warps: eight numbers per thread, one 16-byte load of a half type."""
     BD = max(16, triton.next_power_of_2(D))
-    return max(1, min(16, 2048 // BD)), BD, 4 if BD <= 512 else 8
+    BN = max(1, min(16, 2048 // BD, triton.next_power_of_2(N)))
+    return BN, BD, max(1, min(8, BN * BD // 256))
 
 
 def merge(bank, length, ts, order, sims, count, item, time, mask, weighted: bool, stamp: str) -> None:
     """Launch; bank (B, M, N, D)."""
     B, M, N, D = bank.shape
-    BN, BD, warps = tiles(D)
-    BN = min(BN, triton.next_power_of_2(N))
+    BN, BD, warps = tiles(N, D)
     item, flags = item.contiguous(), _bytes(mask)
     merge_kernel[(B,)](
         bank, length, bank if ts is None else ts, order, sims, count, item, item if time is None else time,

@@ -2,12 +2,12 @@
 
 The state stays in registers while the chunks of a row pass. Decays are exponentials of differences of gates that were
 summed within the episode in float64, so a reset is exact and a strong gate does not cancel what follows it; the
-triangular
-inverse of the delta rule is a forward substitution, which stays accurate where doubling of powers does not. Everything
-is float32; products of half inputs run as tf32.
+triangular inverse of the delta rule is a forward substitution, which stays accurate where doubling of powers does not.
+Everything is float32; products run as tf32 for half inputs and as three tf32 products, which keep float32
+accuracy, for float32.
 
-The backward recomputes a chunk from the state at its start, which the forward saved, and adds up gradients of
-value blocks as parts (``PARTS``): every gradient is linear in them.
+The backward recomputes a chunk from the state at its start, which the forward saved, and gradients of value blocks
+are added up by torch: every gradient is linear in them.
 """
 # mypy: ignore-errors
 # ruff: noqa: ANN001, ANN201, ANN202
@@ -21,13 +21,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-CHUNK = {False: 32, True: 16}
-"""Tokens of a chunk, by whether the decay is per channel."""
+CHUNK = 16
+"""Tokens of a chunk: with 32 the backward of 64 x 64 heads spills registers."""
 
 
 @triton.jit
-def _dot(a, b, TF32: tl.constexpr):
-    return tl.dot(a, b, input_precision="tf32" if TF32 else "ieee")
+def _dot(a, b, PRECISION: tl.constexpr):
+    return tl.dot(a, b, input_precision=PRECISION)
 
 
 @triton.jit
@@ -145,7 +145,7 @@ def _unit_lower_inverse(A, C: tl.constexpr):
 @triton.jit
 def forward_kernel(
     q, k, v, g, beta, reset, start, first_state, o, final_state, states, T, H, K, V,
-    DELTA: tl.constexpr, CHANNEL: tl.constexpr, HAS_INIT: tl.constexpr, SAVE: tl.constexpr, TF32: tl.constexpr,
+    DELTA: tl.constexpr, CHANNEL: tl.constexpr, HAS_INIT: tl.constexpr, SAVE: tl.constexpr, PRECISION: tl.constexpr,
     C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
 ):  # fmt: skip
     """Outputs and the final state; grid (B * H, blocks of V). All inputs are contiguous."""
@@ -186,24 +186,24 @@ def forward_kernel(
         else:
             gates = tl.load(g + (b * T + t) * H + h, mask=t < T, other=0.0)
             segment, visible, weight, enter, begin, leave, keep, first = _scalar_decays(gates, opens, C)
-            inner = _dot(asked, tl.trans(key), TF32) * weight
+            inner = _dot(asked, tl.trans(key), PRECISION) * weight
         live = (segment == 0)[:, None]
         if DELTA:
             strength = tl.load(beta + (b * T + t) * H + h, mask=t < T, other=0.0).to(tl.float32)
             below = i[:, None] > i[None, :]
-            A = tl.where(below, _dot(key, tl.trans(key), TF32) * weight * strength[:, None], 0.0)
+            A = tl.where(below, _dot(key, tl.trans(key), PRECISION) * weight * strength[:, None], 0.0)
             solve = _unit_lower_inverse(A, C) * strength[None, :]
-            u = _dot(solve, u, TF32)
-            u -= tl.where(live, _dot(_dot(solve, enter * key, TF32), S, TF32), 0.0)
+            u = _dot(solve, u, PRECISION)
+            u -= tl.where(live, _dot(_dot(solve, enter * key, PRECISION), S, PRECISION), 0.0)
             if HAS_INIT:
-                u -= _dot(_dot(solve, begin * key, TF32), initial, TF32)
-        read = tl.where(live, _dot(enter * asked, S, TF32), 0.0) + _dot(inner, u, TF32)
+                u -= _dot(_dot(solve, begin * key, PRECISION), initial, PRECISION)
+        read = tl.where(live, _dot(enter * asked, S, PRECISION), 0.0) + _dot(inner, u, PRECISION)
         if HAS_INIT:
-            read += _dot(begin * asked, initial, TF32)
+            read += _dot(begin * asked, initial, PRECISION)
         _store_rows(o, read, t, T, y, V, step_v)
         # where, not a product with 0: a NaN of the old episode must not stay
         carried = tl.where(tl.max(segment, 0) == 0, keep * S, 0.0)
-        S = carried + _dot(tl.trans(key * leave), u, TF32)
+        S = carried + _dot(tl.trans(key * leave), u, PRECISION)
         if HAS_INIT:
             S += first * initial
     tl.store(final_state + (b * H + h) * K * V + corner, S.to(final_state.dtype.element_ty), mask=square)
@@ -213,7 +213,7 @@ def forward_kernel(
 def backward_kernel(
     d_o, d_final, q, k, v, g, beta, reset, first_state, states, dq, dk, dv, dg, d_beta, d_start, d_first,
     T, H, K, V, part_k, part_g,
-    DELTA: tl.constexpr, CHANNEL: tl.constexpr, HAS_INIT: tl.constexpr, TF32: tl.constexpr, C: tl.constexpr,
+    DELTA: tl.constexpr, CHANNEL: tl.constexpr, HAS_INIT: tl.constexpr, PRECISION: tl.constexpr, C: tl.constexpr,
     BK: tl.constexpr, BV: tl.constexpr,
 ):  # fmt: skip
     """Gradients, chunks from last to first; grid as the forward. ``part_k``, ``part_g``: strides between parts."""
@@ -259,38 +259,38 @@ def backward_kernel(
         else:
             gates = tl.load(g + (b * T + t) * H + h, mask=t < T, other=0.0)
             segment, visible, weight, enter, begin, leave, keep, first = _scalar_decays(gates, opens, C)
-            inner = _dot(asked, tl.trans(key), TF32) * weight
+            inner = _dot(asked, tl.trans(key), PRECISION) * weight
         live = (segment == 0)[:, None]
         alive = tl.max(segment, 0) == 0
         u = value
         if DELTA:
             strength = tl.load(beta + (b * T + t) * H + h, mask=t < T, other=0.0).to(tl.float32)
             below = i[:, None] > i[None, :]
-            alike = tl.where(below, _dot(key, tl.trans(key), TF32) * weight, 0.0)
+            alike = tl.where(below, _dot(key, tl.trans(key), PRECISION) * weight, 0.0)
             inverse = _unit_lower_inverse(alike * strength[:, None], C)
             solve = inverse * strength[None, :]
-            W = _dot(solve, enter * key, TF32)
-            u = _dot(solve, value, TF32) - tl.where(live, _dot(W, S, TF32), 0.0)
+            W = _dot(solve, enter * key, PRECISION)
+            u = _dot(solve, value, PRECISION) - tl.where(live, _dot(W, S, PRECISION), 0.0)
             if HAS_INIT:
-                W_first = _dot(solve, begin * key, TF32)
-                u -= _dot(W_first, initial, TF32)
+                W_first = _dot(solve, begin * key, PRECISION)
+                u -= _dot(W_first, initial, PRECISION)
 
-        du = _dot(tl.trans(inner), grad, TF32) + _dot(key * leave, dS, TF32)
-        d_inner = tl.where(visible, _dot(grad, tl.trans(u), TF32), 0.0)
-        d_enter = tl.where(live, _dot(grad, tl.trans(S), TF32), 0.0)
-        d_leave = _dot(u, tl.trans(dS), TF32)
+        du = _dot(tl.trans(inner), grad, PRECISION) + _dot(key * leave, dS, PRECISION)
+        d_inner = tl.where(visible, _dot(grad, tl.trans(u), PRECISION), 0.0)
+        d_enter = tl.where(live, _dot(grad, tl.trans(S), PRECISION), 0.0)
+        d_leave = _dot(u, tl.trans(dS), PRECISION)
         d_asked = d_enter * enter
         d_key = d_leave * leave
         # gradients of the summed gates, per channel until the end: (C, BK)
         d_total = asked * d_asked - key * d_key
         d_final_gate = tl.sum(key * d_key, 0) + tl.sum(tl.where(alive, keep * S, 0.0) * dS, 1)
-        dS_before = tl.where(alive, keep * dS, 0.0) + _dot(tl.trans(enter * asked), grad, TF32)
+        dS_before = tl.where(alive, keep * dS, 0.0) + _dot(tl.trans(enter * asked), grad, PRECISION)
         if HAS_INIT:
-            d_begin = _dot(grad, tl.trans(initial), TF32) * begin
+            d_begin = _dot(grad, tl.trans(initial), PRECISION) * begin
             d_asked += d_begin
             d_total += asked * d_begin
             d_final_gate += tl.sum(first * initial * dS, 1)
-            d_initial += first * dS + _dot(tl.trans(begin * asked), grad, TF32)
+            d_initial += first * dS + _dot(tl.trans(begin * asked), grad, PRECISION)
         d_sum = tl.zeros((C,), tl.float32)
         if CHANNEL:
             d_asked_inner = tl.zeros((C, BK), tl.float32)
@@ -308,33 +308,33 @@ def backward_kernel(
             moved = d_inner * inner
             d_sum += tl.sum(moved, 1) - tl.sum(tl.trans(moved), 1)
             d_products = d_inner * weight
-            d_asked += _dot(d_products, key, TF32)
-            d_key += _dot(tl.trans(d_products), asked, TF32)
+            d_asked += _dot(d_products, key, PRECISION)
+            d_key += _dot(tl.trans(d_products), asked, PRECISION)
         if DELTA:
-            dS_before -= _dot(tl.trans(W), tl.where(live, du, 0.0), TF32)
-            dW = tl.where(live, -_dot(du, tl.trans(S), TF32), 0.0)
-            d_solve = _dot(du, tl.trans(value), TF32) + _dot(dW, tl.trans(enter * key), TF32)
+            dS_before -= _dot(tl.trans(W), tl.where(live, du, 0.0), PRECISION)
+            dW = tl.where(live, -_dot(du, tl.trans(S), PRECISION), 0.0)
+            d_solve = _dot(du, tl.trans(value), PRECISION) + _dot(dW, tl.trans(enter * key), PRECISION)
             turned = tl.trans(solve)
-            d_value = _dot(turned, du, TF32)
-            d_entered = _dot(turned, dW, TF32) * enter
+            d_value = _dot(turned, du, PRECISION)
+            d_entered = _dot(turned, dW, PRECISION) * enter
             d_key += d_entered
             d_total += key * d_entered
             if HAS_INIT:
-                dW_first = -_dot(du, tl.trans(initial), TF32)
-                d_solve += _dot(dW_first, tl.trans(begin * key), TF32)
-                d_begun = _dot(turned, dW_first, TF32) * begin
+                dW_first = -_dot(du, tl.trans(initial), PRECISION)
+                d_solve += _dot(dW_first, tl.trans(begin * key), PRECISION)
+                d_begun = _dot(turned, dW_first, PRECISION) * begin
                 d_key += d_begun
                 d_total += key * d_begun
-                d_initial -= _dot(tl.trans(W_first), du, TF32)
+                d_initial -= _dot(tl.trans(W_first), du, PRECISION)
             d_strength = tl.sum(tl.trans(d_solve * inverse), 1)
             turned = tl.trans(inverse)
-            dA = -_dot(turned, _dot(d_solve * strength[None, :], turned, TF32), TF32)
+            dA = -_dot(turned, _dot(d_solve * strength[None, :], turned, PRECISION), PRECISION)
             dA = tl.where(below & visible, dA, 0.0)
             d_strength += tl.sum(dA * alike, 1)
             moved = dA * alike * strength[:, None]
             d_sum += tl.sum(moved, 1) - tl.sum(tl.trans(moved), 1)
             d_alike = dA * weight * strength[:, None]
-            d_key += _dot(d_alike, key, TF32) + _dot(tl.trans(d_alike), key, TF32)
+            d_key += _dot(d_alike, key, PRECISION) + _dot(tl.trans(d_alike), key, PRECISION)
             tl.store(d_beta + (b * T + t) * H + h, d_strength, mask=t < T)
         else:
             d_value = du
@@ -345,7 +345,7 @@ def backward_kernel(
         backwards = tl.trans(tl.where(visible, 1.0, 0.0))
         if CHANNEL:
             d_total += tl.where((i == C - 1)[:, None], d_final_gate[None, :], 0.0)
-            d_gate = tl.where((opens != 0)[:, None], 0.0, _dot(backwards, d_total, False))
+            d_gate = tl.where((opens != 0)[:, None], 0.0, _dot(backwards, d_total, PRECISION))
             _store_rows(dg + row_k, d_gate, t, T, x, K, step_k)
         else:
             d_sum += tl.sum(d_total, 1) + tl.where(i == C - 1, tl.sum(d_final_gate, 0), 0.0)
@@ -358,31 +358,38 @@ def backward_kernel(
         tl.store(d_first + (b * H + h) * K * V + corner, d_initial, mask=square)
 
 
-def tiles(K: int, V: int) -> tuple[int, int]:
-    """Return the tile of the state."""
+def tiles(K: int, V: int, *, backward: bool, delta: bool, channel: bool, wide: bool) -> tuple[int, int, int]:
+    """Return the tile of the state and the warps, chosen so that heads of 64 x 64 spill nothing, or little.
+
+    The backward holds the state and its gradient, the delta rule more products, and ``wide`` (float32) operands twice.
+    """
     BK = max(16, triton.next_power_of_2(K))
-    return BK, max(16, min(4096 // BK, triton.next_power_of_2(V)))
+    area = (1024 if delta else 2048) if backward else 2048 if wide else 4096
+    BV = max(16, min(area // BK, triton.next_power_of_2(V)))
+    return BK, BV, 8 if backward or channel or wide else 4
 
 
-def _flags(q, g, beta, first, K, V):
-    channel = g.dim() == 4
-    BK, BV = tiles(K, V)
-    tf32 = q.dtype != torch.float32 and os.environ.get("TRITON_INTERPRET") != "1"
-    return {"DELTA": beta is not None, "CHANNEL": channel, "HAS_INIT": first is not None, "TF32": tf32,
-            "C": CHUNK[channel], "BK": BK, "BV": BV}  # fmt: skip
+def _flags(q, g, beta, first, V, backward):
+    wide, delta, channel = q.dtype == torch.float32, beta is not None, g.dim() == 4
+    BK, BV, warps = tiles(q.shape[-1], V, backward=backward, delta=delta, channel=channel, wide=wide)
+    precision = "tf32x3" if wide else "tf32"
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        precision = "ieee"
+    return {"DELTA": delta, "CHANNEL": channel, "HAS_INIT": first is not None, "PRECISION": precision, "C": CHUNK,
+            "BK": BK, "BV": BV, "num_warps": warps}  # fmt: skip
 
 
 def forward(q, k, v, g, beta, reset, S0, S_init, save: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Launch; returns o, the final state and, if ``save``, the states at the starts of chunks (B, H, N, K, V)."""
     (B, T, H, K), V = q.shape, v.shape[-1]
-    flags = _flags(q, g, beta, S_init, K, V)
+    flags = _flags(q, g, beta, S_init, V, False)
     q, k, v, g, S0 = (z.contiguous() for z in (q, k, v, g, S0))
     o, final = torch.empty_like(v), torch.empty_like(S0)
     count = triton.cdiv(T, flags["C"]) if save else 0
     states = torch.empty((B, H, count, K, V), dtype=torch.float32, device=q.device)
     forward_kernel[(B * H, triton.cdiv(V, flags["BV"]))](
         q, k, v, g, g if beta is None else beta.contiguous(), reset.contiguous().view(torch.uint8), S0,
-        S0 if S_init is None else S_init.contiguous(), o, final, states, T, H, K, V, SAVE=save, num_warps=4, **flags,
+        S0 if S_init is None else S_init.contiguous(), o, final, states, T, H, K, V, SAVE=save, **flags,
     )  # fmt: skip
     return o, final, states
 
@@ -390,7 +397,7 @@ def forward(q, k, v, g, beta, reset, S0, S_init, save: bool) -> tuple[Tensor, Te
 def backward(d_o, d_final, q, k, v, g, beta, reset, S_init, states) -> tuple[Tensor, ...]:
     """Launch; returns dq, dk, dv, dg, d_beta (empty without), dS0 and dS_init summed over rows (empty without)."""
     (B, T, H, K), V = q.shape, v.shape[-1]
-    flags = _flags(q, g, beta, S_init, K, V)
+    flags = _flags(q, g, beta, S_init, V, True)
     q, k, v, g, d_o, d_final = (z.contiguous() for z in (q, k, v, g, d_o, d_final))
     parts = triton.cdiv(V, flags["BV"])
     wide = {"dtype": torch.float32, "device": q.device}
@@ -402,7 +409,7 @@ def backward(d_o, d_final, q, k, v, g, beta, reset, S_init, states) -> tuple[Ten
     backward_kernel[(B * H, parts)](
         d_o, d_final, q, k, v, g, g if beta is None else beta.contiguous(), reset.contiguous().view(torch.uint8),
         d_final if S_init is None else S_init.contiguous(), states, dq, dk, dv, dg, d_beta, d_start, d_first,
-        T, H, K, V, dq[0].numel(), dg[0].numel(), num_warps=8, **flags,
+        T, H, K, V, dq[0].numel(), dg[0].numel(), **flags,
     )  # fmt: skip
     return (
         dq.sum(0).to(q.dtype), dk.sum(0).to(k.dtype), dv, dg.sum(0).to(g.dtype),

@@ -9,6 +9,11 @@ from embodied_mem.kernels._registry import get_op, op_names
 from embodied_mem.kernels.parity import filled_allocations
 
 
+def pytest_configure(config):
+    # known also where pytest-timeout is not installed
+    config.addinivalue_line("markers", "timeout(seconds): limit of one test")
+
+
 def pytest_generate_tests(metafunc):
     if "spec" in metafunc.fixturenames and "case" in metafunc.fixturenames:
         pairs = [

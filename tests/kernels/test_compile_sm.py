@@ -5,9 +5,12 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from embodied_mem.kernels._registry import op_names
 
 
+@pytest.mark.timeout(900)
 def test_all_variants_compile_within_their_limits():
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     command = [sys.executable, "-m", "embodied_mem.kernels.compile_check", "--json"]

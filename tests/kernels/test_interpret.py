@@ -28,6 +28,7 @@ def interpret(*words):
     return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
+@pytest.mark.timeout(900)
 def test_kernels_equal_their_references():
     done = interpret()
     assert done.returncode in (0, 1), done.stderr
