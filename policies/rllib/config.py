@@ -106,8 +106,8 @@ class TrainConfig:
         return self._annealed(self.lr, self.lr_final)
 
     @property
-    def entropy_schedule(self) -> float | list[list[float]]:
-        """The weight of the entropy bonus as RLlib takes it."""
+    def entropy_schedule(self) -> Any:
+        """The weight of the entropy bonus as RLlib takes it (its annotations leave schedules out)."""
         return self._annealed(self.entropy, self.entropy_final)
 
     def _annealed(self, first: float, last: float | None) -> float | list[list[float]]:
