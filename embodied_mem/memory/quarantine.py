@@ -39,7 +39,8 @@ def quarantine(x: Tensor, resets: Tensor | None, state: Mapping[str, Tensor]) ->
     for key, value in state.items():
         clean[key] = value
         if value.is_floating_point():
-            rows = ~torch.isfinite(value.detach()).flatten(1).all(1)
+            # a last axis of one first: a state may be a number per row
+            rows = ~torch.isfinite(value.detach()).unsqueeze(-1).flatten(1).all(1)
             carried = carried | rows
             clean[key] = torch.where(rows.view(-1, *[1] * (value.dim() - 1)), 0.0, value)
     return torch.where(bad.unsqueeze(-1), 0.0, x), clean, _until_reset(bad, carried, resets)

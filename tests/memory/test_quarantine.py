@@ -53,3 +53,12 @@ def test_gradient_passes_clean_tokens_only():
     y, _ = release(clean * 2, {}, poisoned)
     (dx,) = torch.autograd.grad(y[~poisoned].sum(), x)
     assert torch.equal(dx[0, :2], torch.full((2, 2), 2.0)) and not dx[0, 2:].any()
+
+
+def test_a_state_of_one_number_per_row_is_quarantined_too():
+    x, state = torch.randn(3, 2, 4), {"level": torch.tensor([1.0, float("nan"), 2.0])}
+    _, carried, poisoned = quarantine(x, None, state)
+    assert carried["level"].tolist() == [1.0, 0.0, 2.0]
+    assert poisoned is not None and poisoned.tolist() == [[False, False], [True, True], [False, False]]
+    _, after = release(torch.zeros(3, 2, 4), carried, poisoned)
+    assert torch.isnan(after["level"]).tolist() == [False, True, False]
