@@ -24,7 +24,7 @@ from embodied_mem.results import make_result
 
 ROWS, STEPS, WIDTH = 16, 256, 128
 RESET_RATE, MANY_RESETS = 0.02, 0.10
-# What issue and sheet ask for: figure -> upper bound.
+# What the figures should stay under: figure -> upper bound.
 TARGETS = {
     "ratio_lstm_over_cell_loop_2": 0.9,
     "ratio_lstm_over_cell_loop_10": 0.9,
