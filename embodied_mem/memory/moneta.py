@@ -3,7 +3,7 @@
     e = M(k_t) - v_t,   g_t = p sign(e) |e|^(p-1),   A_t = alpha_t A_{t-1} - eta_t g_t,   W_t = A_t / |A_t|_q^(q-2)
 
 p = 3 looks past small errors, q = 4 holds large weights down. sign(e) is tanh(20 e) and |e| is sqrt(e^2 + 1e-6), so
-that gradients exist at 0. The norm of A is taken at the last boundary (``norm_freeze`` in reimplementations): W_t is then
+that gradients exist at 0. The norm of A is taken at the last boundary (``norm_freeze`` elsewhere): W_t is then
 linear in what was written since.
 
 Limits: `inner_learner`; |A|_q counts as at least 1e-3. For q > 3 the weights grow while A decays, and rounding errors
