@@ -55,8 +55,12 @@ def multion(
         success, progress, spl, ppl, ppl_total, found; None where a leg has no finite length.
 
     Raises:
-        UsageError: there are no legs.
+        UsageError: there are no legs, a path is not finite, or a distance is not a number.
     """
+    if not np.isfinite([total_path, *(path for _, path in found_calls)]).all():
+        raise UsageError(f"expected finite paths, got total_path {total_path} and found_calls {list(found_calls)}")
+    if np.isnan([distance for distance, _ in found_calls]).any():
+        raise UsageError(f"expected distances of found_calls that are finite or infinite, got {list(found_calls)}")
     found, travelled = 0, 0.0
     for distance, path in found_calls:
         if distance > success_distance or found == len(leg_geodesics):

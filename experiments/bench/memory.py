@@ -180,7 +180,8 @@ def _sequences(x: Tensor, resets: Tensor, seconds: float, device: str) -> Metric
 
 def _sequence(name: str, x: Tensor, resets: Tensor, **config: Any) -> peers.Call:
     memory = _memory(name, x, **config)
-    state = memory.initial_state(ROWS)
+    # detached: a learned initial state would hold a graph that the first backward frees
+    state = {key: value.detach() for key, value in memory.initial_state(ROWS).items()}
     return lambda: memory.sequence(x, state, resets)[0].sum().backward()
 
 
