@@ -64,7 +64,7 @@ def make_plan(
     Raises:
         UsageError: an unknown preset, memory or probe, a doubled name, a number out of range, or nothing to run.
     """
-    values = {} if preset is None else load(preset)
+    values: dict[str, Any] = {} if preset is None else load(preset)
     given = {"memories": memories, "probes": probes, "seeds": seeds, "cpu_seconds": cpu_seconds, "episodes": episodes}
     values |= {key: value for key, value in given.items() if value is not None}
     for key in ("memories", "probes"):
@@ -138,7 +138,13 @@ def load(preset: str) -> dict[str, Any]:
         raise UsageError(f"cannot read the preset {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    kinds = {"description": str, "memories": list, "probes": list, "seeds": list, "cpu_seconds": (int, float)}
+    kinds: dict[str, Any] = {
+        "description": str,
+        "memories": list,
+        "probes": list,
+        "seeds": list,
+        "cpu_seconds": (int, float),
+    }
     if not isinstance(values, Mapping):
         raise UsageError(f"expected a mapping in {path}, got {type(values).__name__}")
     for key, value in values.items():
@@ -189,7 +195,9 @@ def open_folder(out: Path, plan: Plan, resume: bool) -> Plan:
                 changed.append(f"other settings of probe {name}")
         if changed:
             raise UsageError(f"{out} holds an atlas with {'; '.join(changed)}: its cells could not be compared")
-        merged = {key: _union(getattr(stored, key), getattr(plan, key)) for key in ("memories", "probes", "seeds")}
+        merged: dict[str, Any] = {
+            key: _union(getattr(stored, key), getattr(plan, key)) for key in ("memories", "probes", "seeds")
+        }
         whole = replace(stored, **merged)
     elif out.exists() and any(out.iterdir()):
         what = "nothing to resume" if resume else "other files are"
@@ -209,7 +217,8 @@ def stored_plan(out: Path) -> Plan:
         raise UsageError(f"nothing to resume in {out}: expected {PLAN_FILE}; give the folder of an atlas")
     try:
         values = read_json(out / PLAN_FILE)["plan"]
-        return Plan(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        given: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+        return Plan(**given)
     except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{out / PLAN_FILE} is no plan of an atlas ({error!r})") from error
 
