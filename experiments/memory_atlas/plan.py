@@ -25,7 +25,15 @@ from embodied_mem.files import atomic_write_json, read_json
 HERE = Path(__file__).parent / "presets"
 PLAN_FILE = "atlas.json"
 SEEDS, CPU_SECONDS, EPISODES = (0, 1, 2), 30.0, 128
-KEYS = ("description", "memories", "probes", "seeds", "cpu_seconds", "episodes")
+KEYS: dict[str, tuple[Any, Any]] = {
+    "description": (str, None),
+    "memories": (list, str),
+    "probes": (list, str),
+    "seeds": (list, int),
+    "cpu_seconds": ((int, float), None),
+    "episodes": (int, None),
+}
+"""What a preset may hold: the type, and that of the items."""
 
 
 @dataclass(frozen=True)
@@ -138,20 +146,16 @@ def load(preset: str) -> dict[str, Any]:
         raise UsageError(f"cannot read the preset {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    kinds: dict[str, Any] = {
-        "description": str,
-        "memories": list,
-        "probes": list,
-        "seeds": list,
-        "cpu_seconds": (int, float),
-    }
     if not isinstance(values, Mapping):
         raise UsageError(f"expected a mapping in {path}, got {type(values).__name__}")
     for key, value in values.items():
         if key not in KEYS:
             raise UsageError(f"{path}: unknown key {key!r}{nearest(str(key), KEYS)}; valid keys: {', '.join(KEYS)}")
-        if not isinstance(value, kinds.get(key, int)):
-            raise UsageError(f"{path}: {key!r} has a wrong type ({type(value).__name__})")
+        kind, items = KEYS[key]
+        wrong = not isinstance(value, kind) or (isinstance(value, list) and not all(type(v) is items for v in value))
+        if wrong:
+            what = f"a list of {items.__name__}" if items else "text" if kind is str else "a number"
+            raise UsageError(f"{path}: expected {what} under {key!r}, got {value!r}")
     return dict(values)
 
 

@@ -73,8 +73,13 @@ def test_a_preset_file_is_checked(tmp_path):
     path.write_text("memories: [gru]\nprobs: [repeat_first]\n")
     with pytest.raises(UsageError, match="did you mean 'probes'"):
         load(str(path))
-    path.write_text("memories: gru\n")
-    with pytest.raises(UsageError, match="wrong type"):
-        load(str(path))
+    for wrong, expected in (
+        ("memories: gru", "a list of str"),
+        ("seeds: [a]", "a list of int"),
+        ("episodes: x", "a number"),
+    ):
+        path.write_text(wrong)
+        with pytest.raises(UsageError, match=f"expected {expected} under"):
+            load(str(path))
     path.write_text("memories: [gru]\nprobes: [repeat_first]\nseeds: [5]\n")
     assert make_plan(str(path)).name == "mine"
