@@ -125,12 +125,12 @@ def _returns(records: Sequence[Record], memory: str) -> dict[str, Any]:
 
 
 def _costs(records: Sequence[Record], memory: str, scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return family, mean score over the abilities and what the memory costs; medians over its cells."""
+    """Return family, mean score over all abilities (None where one is not run) and medians of what its cells cost."""
     own = [r for r in records if r["memory"] == memory]
-    known = [item["mean"] for item in scores.values() if item["mean"] is not None]
+    means = [item["mean"] for item in scores.values()]
     return {
         "family": registry.meta("memory", memory).get("family"),
-        "mean_score": round(float(np.mean(known)), 4) if known else None,
+        "mean_score": None if None in means else round(float(np.mean(means)), 4),
         "steps_per_cpu_second": round(float(np.median([r["steps_per_cpu_second"] for r in own])), 1),
         "state_bytes": max(int(r["state_bytes"]) for r in own),
         "step_ms": round(float(np.median([r["step_ms"] for r in own])), 4),

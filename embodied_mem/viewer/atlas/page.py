@@ -63,7 +63,7 @@ def _head(result: Mapping[str, Any]) -> str:
 def _lead(atlas: Mapping[str, Any]) -> str:
     known = {name: item["mean_score"] for name, item in atlas["memories"].items() if item["mean_score"] is not None}
     if not known:
-        return "No cell has been run yet."
+        return "No memory has been run on every probe yet."
     best = max(known, key=lambda name: known[name])
     return (
         f"Over {len(atlas['abilities'])} abilities, <em>{html.escape(best)}</em> has the highest mean score, "

@@ -34,11 +34,13 @@ def test_nobody_leads_where_nothing_was_learned(plan, record):
 
 
 def test_missing_cells_are_said(plan, record):
-    result = make_table(plan, [record(plan.cells[0], 0.5)])
-    assert result["atlas"]["cells"] == {"done": 1, "planned": 12}
-    assert "11 of 12 cells have not been run" in result["notes"]
-    assert "not run" in render(result)
-    assert "No cell has been run yet" in render(make_table(plan, []))
+    result = make_table(plan, [record(plan.cells[0], 0.5), record(plan.cells[3], 0.5)])
+    assert result["atlas"]["cells"] == {"done": 2, "planned": 12}
+    assert "10 of 12 cells have not been run" in result["notes"]
+    # A mean over some of the abilities could not be compared with one over all.
+    assert [item["mean_score"] for item in result["atlas"]["memories"].values()] == [None, None]
+    assert "gru, association: not run" in render(result)
+    assert "No memory has been run on every probe yet" in render(make_table(plan, []))
 
 
 def test_the_committed_table_is_rendered_by_the_same_markdown(table, tmp_path):
