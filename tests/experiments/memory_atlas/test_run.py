@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from embodied_mem.experiments.memory_atlas.plan import make_plan
 from embodied_mem.experiments.memory_atlas.run import atlas
 from embodied_mem.files import atomic_write_json
 
+ROOT = Path(__file__).resolve().parents[3]
 GRID = {"memories": ["gru", "none"], "probes": ["repeat_first"], "seeds": [0], "cpu_seconds": 2.0, "episodes": 16}
 
 
@@ -61,17 +63,17 @@ def test_failed_cells_are_named_and_left_for_later(fake, tmp_path):
     assert ran.count("none-repeat_first-seed0") == 1
 
 
-def command(*words, **options):
+def command(*words):
     line = [sys.executable, "-m", "embodied_mem.cli.app", "atlas", *map(str, words)]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    return subprocess.Popen(line, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    return subprocess.Popen(line, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_kill_9_between_two_cells_then_resume(tmp_path):
     out = tmp_path / "atlas"
     cells = [cell.record_file(out) for cell in make_plan(None, **{**GRID, "cpu_seconds": 1.0}).cells]
     chosen = ["--memories", "gru,none", "--probes", "repeat_first", "--seeds", "0", "--episodes", "16"]
-    process = command(*chosen, "--cpu-seconds", "1", "--jobs", "1", "--out", out, cwd=tmp_path)
+    process = command(*chosen, "--cpu-seconds", "1", "--jobs", "1", "--out", out)
     try:
         end = time.monotonic() + 250
         while not cells[0].is_file():
@@ -82,7 +84,7 @@ def test_kill_9_between_two_cells_then_resume(tmp_path):
         process.send_signal(signal.SIGKILL)
         process.communicate()
     first = cells[0].read_bytes()
-    process = command("--resume", "--out", out, "--jobs", "1", "--json", cwd=tmp_path)
+    process = command("--resume", "--out", out, "--jobs", "1", "--json")
     stdout, stderr = process.communicate(timeout=250)
     assert process.returncode == 0, stderr
     result = json.loads(stdout)
