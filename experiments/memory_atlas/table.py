@@ -114,7 +114,9 @@ def _score(records: Sequence[Record], memory: str, probes: Sequence[str]) -> dic
     own = [r for r in records if r["memory"] == memory and r["probe"] in probes]
     runs = []
     for seed in sorted({r["seed"] for r in own}):
-        runs.append([find(r["probe"]).score(np.asarray(r["returns"])) for r in own if r["seed"] == seed])
+        runs.append(
+            [np.array([find(r["probe"]).score(value) for value in r["returns"]]) for r in own if r["seed"] == seed]
+        )
     found = summarise(runs, "mean")
     return metric(found["mean"], found["low"], found["high"], len(runs), found["interval"])
 
