@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from embodied_mem.experiments.memory_atlas import markdown
 from embodied_mem.files import atomic_write_text, read_json
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -17,6 +18,8 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 def render(result: Mapping[str, Any]) -> str:
     """Return the Markdown of one result (`results.make_result`): command, machine, metrics, controls, tasks, notes."""
+    if "atlas" in result:
+        return markdown.render(result)
     machine = result["machine"]
     where = (
         f"{machine['cores']} cores ({machine['processor']}), GPU: {machine['gpu'] or 'none'}, torch {machine['torch']}"

@@ -56,6 +56,18 @@ def _presets() -> list[Row]:
     return list_presets()
 
 
+def _atlas_presets() -> list[Row]:
+    from embodied_mem.experiments.memory_atlas.plan import list_presets
+
+    return list_presets()
+
+
+def _atlas_probes() -> list[Row]:
+    from embodied_mem.experiments.memory_atlas.probes import list_probes
+
+    return list_probes()
+
+
 def _registry(kind: str) -> Callable[[], list[Row]]:
     def rows() -> list[Row]:
         from embodied_mem import registry
@@ -74,6 +86,8 @@ LISTERS: dict[str, Callable[[], list[Row]]] = {
     "envs": _envs,
     "memories": _memories,
     "presets": _presets,
+    "atlas-presets": _atlas_presets,
+    "atlas-probes": _atlas_probes,
     "agents": _registry("agent"),
     "policies": _registry("algorithm"),
     "suites": _registry("suite"),

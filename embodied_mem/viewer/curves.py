@@ -52,7 +52,13 @@ def curve(run: TrainRun, metric: str, color: int) -> Curve | None:
     return Curve(run.name, color, grid, values.mean(0), values.min(0), values.max(0), seeds)
 
 
-def panel(curves: Sequence[Curve], title: str, rate: bool, levels: Sequence[tuple[str, float]] = ()) -> str:
+def panel(
+    curves: Sequence[Curve],
+    title: str,
+    rate: bool,
+    levels: Sequence[tuple[str, float]] = (),
+    axis: str = "environment steps",
+) -> str:
     """Return one panel as SVG.
 
     Args:
@@ -60,6 +66,7 @@ def panel(curves: Sequence[Curve], title: str, rate: bool, levels: Sequence[tupl
         title: what the y axis shows.
         rate: True fixes the y axis to [0, 1].
         levels: horizontal reference lines (label, value), for example chance.
+        axis: what the x axis shows.
     """
     right = max(float(seed[0][-1]) for item in curves for seed in item.seeds)
     shown = [value for item in curves for _, y in item.seeds for value in (y.min(), y.max())]
@@ -77,7 +84,7 @@ def panel(curves: Sequence[Curve], title: str, rate: bool, levels: Sequence[tupl
     for x in svg.ticks(0, right, 5):
         across = at(x, low)[0]
         parts.append(svg.text(svg.short(x), across, HEIGHT - BOTTOM + 17, class_="tick", text_anchor="middle"))
-    parts.append(svg.text("environment steps", WIDTH - RIGHT, HEIGHT - 4, class_="axis", text_anchor="end"))
+    parts.append(svg.text(axis, WIDTH - RIGHT, HEIGHT - 4, class_="axis", text_anchor="end"))
     for label, value in levels:
         if low <= value <= high:
             height = at(0, value)[1]

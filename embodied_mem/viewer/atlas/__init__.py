@@ -1,0 +1,1 @@
+"""The page of a memory atlas, made from its result alone."""
