@@ -51,6 +51,12 @@ def case(request) -> Case:
     return request.param
 
 
+@pytest.fixture(params=[pytest.param(c, marks=[pytest.mark.full] if c.config else []) for c in all_cases()], ids=str)
+def compiled_case(request) -> Case:
+    """As ``case``, with variants in the long form only: compiling takes seconds each."""
+    return request.param
+
+
 @pytest.fixture
 def cases() -> type[Case]:
     return Case

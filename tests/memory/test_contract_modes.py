@@ -44,8 +44,8 @@ def compiled_steps(case, tools, backend):
     tools.close(found, want, 1e-5, "state")
 
 
-def test_a10_step_compiles_whole(case, tools):
-    compiled_steps(case, tools, "aot_eager")
+def test_a10_step_compiles_whole(compiled_case, tools):
+    compiled_steps(compiled_case, tools, "aot_eager")
 
 
 @pytest.mark.full
