@@ -69,6 +69,7 @@ def command(*words):
     return subprocess.Popen(line, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.full  # starts Ray three times
 def test_kill_9_between_two_cells_then_resume(tmp_path):
     out = tmp_path / "atlas"
     cells = [cell.record_file(out) for cell in make_plan(None, **{**GRID, "cpu_seconds": 1.0}).cells]
