@@ -74,7 +74,7 @@ class AHNConfig(FastWeightsConfig):
 @register(
     "memory",
     "ahn",
-    family="test_time",
+    family="test-time",
     source="Fang et al. 2025, Artificial hippocampus networks",
     variants=({"window": 3, "sinks": 2, "conv": 3, "key_dim": 5, "value_dim": 7, "chunk": 8},),
 )

@@ -76,7 +76,7 @@ class BMojoConfig(FastWeightsConfig):
 @register(
     "memory",
     "b_mojo",
-    family="test_time",
+    family="test-time",
     source="Zancato et al. 2024, B'MOJO; a reconstruction",
     variants=({"conv": 1, "window": 3, "bank": 4, "key_dim": 5, "value_dim": 7, "chunk": 8},),
 )

@@ -120,7 +120,7 @@ class _Network(NamedTuple):
 @register(
     "memory",
     "continuum_memory",
-    family="test_time",
+    family="test-time",
     source="Behrouz et al. 2025, Nested learning",
     variants=({"periods": (2, 5), "width": 5, "hidden": 7, "reset_levels": (1,)},),
 )

@@ -137,7 +137,7 @@ class _Layer(nn.Module):
 @register(
     "memory",
     "mem_mamba",
-    family="test_time",
+    family="test-time",
     source="MemMamba: rethinking memory patterns in state space model, 2025; a reconstruction",
     variants=({"layers": 2, "width": 6, "key_dim": 3, "notes": 3, "note_dim": 4},),
 )

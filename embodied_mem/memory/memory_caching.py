@@ -103,7 +103,7 @@ class _Caches(NamedTuple):
 @register(
     "memory",
     "memory_caching",
-    family="test_time",
+    family="test-time",
     source="Behrouz et al. 2026, Memory Caching: RNNs with growing memory",
     variants=(
         {"mode": "ssc", "conv": 1, "key_dim": 4, "value_dim": 4, "segment": 2, "caches": 5, "learned_init": True},

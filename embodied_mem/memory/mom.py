@@ -81,7 +81,7 @@ class MoMConfig(FastWeightsConfig):
 @register(
     "memory",
     "mom",
-    family="test_time",
+    family="test-time",
     source="Du et al. 2025, MoM: linear sequence modeling with mixture-of-memories",
     variants=({"conv": 1, "learned_init": True, "memories": 3, "top_k": 1, "key_dim": 5, "value_dim": 7, "chunk": 8},),
 )
