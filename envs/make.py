@@ -16,6 +16,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from embodied_mem import registry
 from embodied_mem.envs.autoreset import AssignedEpisodes
 from embodied_mem.envs.base import BatchedEnv, autoreset
+from embodied_mem.envs.previous_action import with_previous_action
 from embodied_mem.envs.registration import ENVIRONMENTS, NAMESPACE
 from embodied_mem.envs.restart import RestartingEnv
 from embodied_mem.errors import UsageError, nearest
@@ -32,6 +33,7 @@ def make_vec(
     autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     vectorization: str = "auto",
     restart_failed: bool = False,
+    previous_action: bool = False,
     **kwargs: Any,
 ) -> VectorEnv:
     """Return a vector environment of ``num_envs`` rows.
@@ -46,6 +48,7 @@ def make_vec(
         vectorization: "auto" (arrays where possible, else sync), "sync", "async" (one process per row), or "native"
             (the id's own vector entry point, whatever class it is).
         restart_failed: copies of scalar environments that raise are made anew (see `restart`); the others go on.
+        previous_action: add the action just played to the observations (see `previous_action`).
         kwargs: keywords of the environment.
 
     Raises:
@@ -55,27 +58,7 @@ def make_vec(
     3
     """
     mode = autoreset(autoreset_mode)
-    if vectorization not in VECTORIZATIONS:
-        hint = nearest(str(vectorization), VECTORIZATIONS)
-        raise UsageError(f"unknown vectorization {vectorization!r}{hint}; available: {', '.join(VECTORIZATIONS)}")
-    if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
-        raise UsageError(f"expected num_envs >= 1 (int), got {num_envs!r}")
-    spec = find_spec(env_id)
-    with _foreign(spec, kwargs):
-        native = None if spec.vector_entry_point is None else _creator(spec.vector_entry_point)
-    is_batched = isinstance(native, type) and issubclass(native, BatchedEnv)
-    if vectorization == "native" and native is None:
-        raise UsageError(f"{spec.id} has no vector entry point; use vectorization='sync'")
-    if vectorization == "native" or (vectorization == "auto" and is_batched):
-        if is_batched:
-            assert isinstance(native, type)
-            _check_keywords(spec.id, native, {**spec.kwargs, **kwargs})
-            return gymnasium.make_vec(spec, num_envs, "vector_entry_point", autoreset_mode=mode, **kwargs)
-        with _foreign(spec, kwargs):
-            return gymnasium.make_vec(spec, num_envs, "vector_entry_point", autoreset_mode=mode, **kwargs)
-    single = functools.partial(_single, spec, kwargs)
-    make_one = functools.partial(RestartingEnv, single) if restart_failed else single
-    return _copies(spec, num_envs, mode, asynchronous=vectorization == "async", make_one=make_one, kwargs=kwargs)
+    return with_previous_action(_make(env_id, num_envs, mode, vectorization, restart_failed, kwargs), previous_action)
 
 
 def check_options(env_id: str, options: Mapping[str, Any]) -> None:
@@ -134,6 +117,32 @@ def portable_id(env_id: str) -> str:
     """
     spec = find_spec(env_id)
     return next((item.portable_id for item in ENVIRONMENTS if item.id == spec.id), env_id)
+
+
+def _make(
+    env_id: str, num_envs: int, mode: AutoresetMode, vectorization: str, restart_failed: bool, kwargs: dict[str, Any]
+) -> VectorEnv:
+    if vectorization not in VECTORIZATIONS:
+        hint = nearest(str(vectorization), VECTORIZATIONS)
+        raise UsageError(f"unknown vectorization {vectorization!r}{hint}; available: {', '.join(VECTORIZATIONS)}")
+    if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
+        raise UsageError(f"expected num_envs >= 1 (int), got {num_envs!r}")
+    spec = find_spec(env_id)
+    with _foreign(spec, kwargs):
+        native = None if spec.vector_entry_point is None else _creator(spec.vector_entry_point)
+    is_batched = isinstance(native, type) and issubclass(native, BatchedEnv)
+    if vectorization == "native" and native is None:
+        raise UsageError(f"{spec.id} has no vector entry point; use vectorization='sync'")
+    if vectorization == "native" or (vectorization == "auto" and is_batched):
+        if is_batched:
+            assert isinstance(native, type)
+            _check_keywords(spec.id, native, {**spec.kwargs, **kwargs})
+            return gymnasium.make_vec(spec, num_envs, "vector_entry_point", autoreset_mode=mode, **kwargs)
+        with _foreign(spec, kwargs):
+            return gymnasium.make_vec(spec, num_envs, "vector_entry_point", autoreset_mode=mode, **kwargs)
+    single = functools.partial(_single, spec, kwargs)
+    make_one = functools.partial(RestartingEnv, single) if restart_failed else single
+    return _copies(spec, num_envs, mode, asynchronous=vectorization == "async", make_one=make_one, kwargs=kwargs)
 
 
 def _copies(

@@ -16,6 +16,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from embodied_mem import registry
 from embodied_mem.agent import PolicyAgent
 from embodied_mem.envs.make import check_options, make_vec
+from embodied_mem.envs.previous_action import ENTRY as PREVIOUS_ACTION
 from embodied_mem.errors import UsageError
 from embodied_mem.evaluation import sources
 from embodied_mem.evaluation.controls.contract import Control
@@ -83,7 +84,7 @@ def with_options(suite: Suite, players: Sequence[Source], options: Mapping[str, 
     trained = dict(players[0].about.get("env_config") or {})
     tasks = []
     for task in suite.tasks:
-        own = {name: trained[name] for name in task.agent_options if name in trained}
+        own = {name: trained[name] for name in (*task.agent_options, PREVIOUS_ACTION) if name in trained}
         kwargs = {**task.kwargs, **own, **options, **players[0].env_options}
         pictures = {} if set(PICTURES) & set(kwargs.get("sensors") or ()) else dict(task.view_options)
         tasks.append(replace(task, kwargs={**pictures, **kwargs}))

@@ -24,6 +24,7 @@ DEFAULTS: dict[str, str] = {
     "goal": "mlp",
     "pose": "mlp",
     "intrinsics": "mlp",
+    "previous_action": "mlp",
     "instruction": "text_bytes",
 }
 
