@@ -34,6 +34,8 @@ class ScanConfig:
     fovea: int = 0
     """Patches straight ahead whose averaged features are also handed on by themselves; 0 = none. What stands ahead
     then looks alike from everywhere, which memories that match contents need."""
+    fovea_gain: float = 1.0
+    """Factor on the features straight ahead; below 1 lets what the whole scan shows lead at the start of training."""
     activation: str = "relu"
     """Non-linearity after each layer."""
     max_depth: float = 10.0
@@ -94,7 +96,7 @@ class ScanEncoder(Encoder):
                 features.add_(self.table(rows[..., place]))
         patches = self.act(features)
         whole = self.act(self.dense(patches.flatten(1)))
-        return torch.cat([whole, features[:, self.ahead].mean(1)], -1) if config.fovea else whole
+        return torch.cat([whole, features[:, self.ahead].mean(1) * config.fovea_gain], -1) if config.fovea else whole
 
 
 def _table_size(space: spaces.Box, channel: int) -> int:

@@ -89,6 +89,9 @@ def test_the_fovea_sees_the_middle_alone():
     sides[:, 0, 1], middle[:, 5, 1] = (obs[:, 0, 1] + 1) % 20, (obs[:, 5, 1] + 1) % 20
     assert torch.equal(encoder(obs)[:, 7:], encoder(sides)[:, 7:]) and encoder.out_dim == 12
     assert not torch.equal(encoder(obs)[:, 7:], encoder(middle)[:, 7:])
+    faint = make_encoder("scan", SCAN, {"patch": 2, "fovea": 2, "fovea_gain": 0.2, "width": 7, "channels": 5})
+    faint.load_state_dict(encoder.state_dict())
+    torch.testing.assert_close(faint(obs), torch.cat([encoder(obs)[:, :7], 0.2 * encoder(obs)[:, 7:]], 1))
 
 
 def test_text_ignores_padding_and_tells_texts_apart():
