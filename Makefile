@@ -11,7 +11,7 @@ export EMBODIED_MEM_DATA
 help:
 	@echo "make demo       train a memory agent, evaluate it with controls, write an HTML report"
 	@echo "make test       the test suite (7 to 15 minutes on two cores)"
-	@echo "make test-full  the long forms as well"
+	@echo "make test-full  the long forms, which make test leaves out"
 	@echo "make lint types docs wheel"
 
 $(VENV)/.runtime: constraints.txt pyproject.toml
@@ -29,7 +29,7 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not full"
 
 test-full: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile --junitxml build/test-full.xml
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m full --junitxml build/test-full.xml
 	$(BIN)/python -m embodied_mem.experiments.test_report build/test-full.xml
 
 lint: $(VENV)/.dev
