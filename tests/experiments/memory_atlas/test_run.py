@@ -70,6 +70,7 @@ def command(*words):
 
 
 @pytest.mark.full  # starts Ray three times
+@pytest.mark.timeout(900)
 def test_kill_9_between_two_cells_then_resume(tmp_path):
     out = tmp_path / "atlas"
     cells = [cell.record_file(out) for cell in make_plan(None, **{**GRID, "cpu_seconds": 1.0}).cells]
