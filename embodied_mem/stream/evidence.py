@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -77,6 +78,11 @@ class Snapshot:
     def entries(self) -> tuple[Entry, ...]:
         """All entries, in time order."""
         return tuple(sorted((e for part in self.stores.values() for e in part), key=lambda e: (e.t0, e.t, e.number)))
+
+    def before(self, t_s: float) -> Snapshot:
+        """Return the snapshot without what reaches beyond ``t_s`` seconds (a question about an earlier moment)."""
+        stores = {name: tuple(e for e in part if e.t1 <= t_s) for name, part in self.stores.items()}
+        return dataclasses.replace(self, stores=stores, until_s=min(self.until_s, t_s))
 
     def read(self, query: Tensor | np.ndarray | None = None, budget: int | None = None) -> Evidence:
         """Return what is recalled for a question.

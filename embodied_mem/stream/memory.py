@@ -8,8 +8,9 @@
 
 A memory is one file: a frozen config and a class with `start`, `absorb` and `capacity`, and `rank` where it recalls in
 its own way. It holds immutable entries in named stores and small arrays in ``self.arrays``; both are saved, restored
-and counted by this class. `absorb` sees clean input: one shape for the whole stream, float32 on the CPU, finite, times
-that never run backwards. Reading happens on snapshots, outside the lock, and changes nothing.
+and counted by this class. What can be rebuilt from them (`restored`) lies in ``self.cache``, which is only counted.
+`absorb` sees clean input: one shape for the whole stream, float32 on the CPU, finite, times that never run backwards.
+Reading happens on snapshots, outside the lock, and changes nothing.
 
 Every method may be called from any thread; a write is one step to every reader.
 """
@@ -45,6 +46,7 @@ class StreamMemory(ABC):
         self.config = config
         self.stores: dict[str, list[Entry]] = {}
         self.arrays: dict[str, np.ndarray] = {}
+        self.cache: dict[str, np.ndarray] = {}
         self._lock = threading.RLock()
         self._clear()
 
@@ -124,7 +126,7 @@ class StreamMemory(ABC):
     def nbytes(self) -> int:
         """Return the bytes held: tokens, key frames, texts, arrays, and the fixed cost of an entry."""
         with self._lock:
-            arrays = sum(array.nbytes for array in self.arrays.values())
+            arrays = sum(array.nbytes for part in (self.arrays, self.cache) for array in part.values())
             return arrays + held_bytes(entry for part in self.stores.values() for entry in part)
 
     def bound_bytes(self, tokens: int, width: int, frame: int = 0, texts: bool = False) -> int | None:
@@ -182,7 +184,7 @@ class StreamMemory(ABC):
         self._seen, self._last_s = 0, -math.inf
         self._shape: tuple[int, ...] = (0, 0)
         self._frame: tuple[int, ...] | None = None
-        self.stores, self.arrays = {}, {}
+        self.stores, self.arrays, self.cache = {}, {}, {}
         self.start()
 
     @staticmethod
