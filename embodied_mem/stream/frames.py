@@ -12,6 +12,7 @@ from a clock where there is no decoder; the number of a frame divided by a nomin
 from __future__ import annotations
 
 import math
+import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
@@ -92,7 +93,7 @@ class FrameSource(ABC):
         self._index = 0
         self._first_s: float | None = None
         self._due_s = -math.inf
-        self._closed = False
+        self._stopped = threading.Event()
 
     @abstractmethod
     def _grab(self) -> float | None:
@@ -103,7 +104,7 @@ class FrameSource(ABC):
         """Return the frame that was grabbed, any of the layouts of `to_rgb` in RGB order, or None if it is broken."""
 
     def __iter__(self) -> Iterator[Frame]:
-        while not self._closed:
+        while not self.stopped:
             t_s = self._grab()
             if t_s is None:
                 self.note("end", f"end after {self.read} frames")
@@ -139,9 +140,18 @@ class FrameSource(ABC):
     def _seek(self, t_s: float) -> None:
         raise NotImplementedError
 
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` or `close` was called."""
+        return self._stopped.is_set()
+
+    def stop(self) -> None:
+        """Let iteration end after the present frame; may be called from any thread."""
+        self._stopped.set()
+
     def close(self) -> None:
-        """Let go of the device or file; iteration ends."""
-        self._closed = True
+        """Let go of the device or file; call it from the thread that iterates, or when iteration has ended."""
+        self.stop()
 
     def note(self, kind: Literal["broken", "end", "truncated", "lost", "reconnected"], message: str) -> None:
         """Keep an event (the latest 256 are kept)."""

@@ -123,6 +123,11 @@ class StreamMemory(ABC):
         """Frames written since the last reset."""
         return self._seen
 
+    @property
+    def until_s(self) -> float:
+        """Seconds, the latest frame; -inf before the first."""
+        return self._last_s
+
     def nbytes(self) -> int:
         """Return the bytes held: tokens, key frames, texts, arrays, and the fixed cost of an entry."""
         with self._lock:
