@@ -100,6 +100,7 @@ LISTERS: dict[str, Callable[[], list[Row]]] = {
     "policies": _registry("algorithm"),
     "suites": _registry("suite"),
     "encoders": _registry("encoder"),
+    "answerers": _registry("answerer"),
     "controls": _registry("control"),
     "benches": _registry("bench"),
 }

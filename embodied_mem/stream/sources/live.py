@@ -73,7 +73,7 @@ class CameraSource(FrameSource):
 
     def _grab(self) -> float | None:
         for failures in range(self._patience):
-            if self._closed:
+            if self.stopped:
                 return None
             if self._capture.grab():
                 for _ in range(failures):
@@ -109,7 +109,7 @@ class NetworkSource(FrameSource):
         pause_s: float = 0.5,
         open_capture: Callable[[str], Capture] = cv2.VideoCapture,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], object] | None = None,
     ) -> None:
         """Connect.
 
@@ -120,7 +120,7 @@ class NetworkSource(FrameSource):
             pause_s: pause before the first retry; doubled each time, at most 30 s.
             open_capture: opens the URL.
             clock: seconds, never running backwards.
-            sleep: waits so many seconds.
+            sleep: waits so many seconds; None for a wait that `stop` ends.
 
         Raises:
             UsageError: the stream cannot be opened, or ``retries`` is negative.
@@ -128,7 +128,7 @@ class NetworkSource(FrameSource):
         super().__init__(_without_login(url), fps)
         if retries < 0:
             raise UsageError(f"expected retries >= 0, got {retries}")
-        self.url, self._open, self._clock, self._sleep = url, open_capture, clock, sleep
+        self.url, self._open, self._clock, self._sleep = url, open_capture, clock, sleep or self._stopped.wait
         self._retries, self._pause = retries, pause_s
         self._shift: float | None = None
         self._start: float | None = None
@@ -138,7 +138,7 @@ class NetworkSource(FrameSource):
             raise UsageError(f"the stream {self.source_id} cannot be opened; is the server up?")
 
     def _grab(self) -> float | None:
-        while not self._closed:
+        while not self.stopped:
             if self._capture.grab():
                 return self._stamp(float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000.0)
             if not self._reconnect():
@@ -160,7 +160,7 @@ class NetworkSource(FrameSource):
         for attempt in range(1, self._retries + 1):
             self._sleep(pause)
             pause = min(2 * pause, 30.0)
-            if self._closed:
+            if self.stopped:
                 return False
             self._capture = self._open(self.url)
             if self._capture.isOpened() and self._capture.grab():
