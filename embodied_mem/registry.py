@@ -30,6 +30,8 @@ PLUGIN_GROUP = "embodied_mem.plugins"
 HOMES: dict[str, tuple[str, ...]] = {
     "memory": ("embodied_mem.memory",),
     "encoder": ("embodied_mem.perception",),
+    "stream_memory": ("embodied_mem.stream.memories",),
+    "answerer": ("embodied_mem.stream.answerers",),
     "algorithm": ("embodied_mem.policies.rllib",),
     "agent": ("embodied_mem.policies.scripted",),
     "suite": ("embodied_mem.evaluation.suites",),

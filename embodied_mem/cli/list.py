@@ -50,6 +50,13 @@ def _memories() -> list[Row]:
     return [describe(name) for name in registry.names("memory")]
 
 
+def _stream_memories() -> list[Row]:
+    from embodied_mem import registry
+    from embodied_mem.stream.memories.catalogue import describe
+
+    return [describe(name) for name in registry.names("stream_memory")]
+
+
 def _presets() -> list[Row]:
     from embodied_mem.experiments.presets_loader import list_presets
 
@@ -85,6 +92,7 @@ def _registry(kind: str) -> Callable[[], list[Row]]:
 LISTERS: dict[str, Callable[[], list[Row]]] = {
     "envs": _envs,
     "memories": _memories,
+    "stream-memories": _stream_memories,
     "presets": _presets,
     "atlas-presets": _atlas_presets,
     "atlas-probes": _atlas_probes,
@@ -92,6 +100,7 @@ LISTERS: dict[str, Callable[[], list[Row]]] = {
     "policies": _registry("algorithm"),
     "suites": _registry("suite"),
     "encoders": _registry("encoder"),
+    "answerers": _registry("answerer"),
     "controls": _registry("control"),
     "benches": _registry("bench"),
 }
