@@ -38,6 +38,8 @@ class Registration:
     is not derived, which the environment's docstring then says."""
     oracle: Score = None
     """Mean return of the scripted oracle, which reads the hidden state: the optimum, or what the docstring says."""
+    external: bool = False
+    """It needs a program of its own to run (a simulator's player); nothing is started before the first reset."""
 
     @property
     def id(self) -> str:
@@ -386,6 +388,27 @@ ENVIRONMENTS: tuple[Registration, ...] = (
         "embodied_mem.envs.street.env:Street",
         "embodied_mem.envs.street.env:BatchedStreet",
         "follow an instruction along the panoramas of a city (Touchdown, Map2Seq, a made-up town)",
+    ),
+    Registration(
+        "Thor-ObjectNav-v0",
+        "embodied_mem.envs.thor.env:ThorObjectNav",
+        "embodied_mem.envs.thor.env:BatchedThorObjectNav",
+        "AI2-THOR: go to an object of a named type and say Done with it visible within 1.0 m",
+        external=True,
+    ),
+    Registration(
+        "Thor-PointNav-v0",
+        "embodied_mem.envs.thor.env:ThorPointNav",
+        "embodied_mem.envs.thor.env:BatchedThorPointNav",
+        "AI2-THOR: go to a point given as distance and bearing",
+        external=True,
+    ),
+    Registration(
+        "Thor-Rearrange-v0",
+        "embodied_mem.envs.thor.rearrange_env:ThorRearrange",
+        "embodied_mem.envs.thor.rearrange_env:BatchedThorRearrange",
+        "AI2-THOR: look at a room, find it disturbed, put it back (two phases)",
+        external=True,
     ),
 )
 

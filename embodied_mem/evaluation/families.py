@@ -1,10 +1,13 @@
 """Metric families: from what an environment reports at the end of an episode to the metrics of that episode.
 
 An environment's ``info`` carries plain facts on the final step; a family turns them into metrics named as in the
-published protocols. Every family reports ``success``, ``return`` and ``length``.
+published protocols. Every family reports ``success``, ``return`` and ``length``. An environment that reports whether an
+episode was ``invalid`` (its simulator failed) gets that as a metric; the other metrics of an invalid episode are None,
+left out of every mean.
 
 - ``probe``: ``success``, and ``accuracy`` where there is one.
 - ``goal_nav``: ``success, stopped, start_distance, final_distance, min_distance, path_length`` (metres).
+- ``rearrange``: ``success`` and the metrics of `metrics.rearrangement`, nan where undefined; the record keeps ``item``.
 - ``multion``: ``leg_geodesics`` (m,), ``found``, ``path_at_last_found``, ``path_length``.
 - ``street``: the metrics of `metrics.street`, ``actions``, ``stopped``; the record keeps ``id`` and ``states``.
 - ``vln``: the metrics of `metrics.vln`, ``actions``, ``stopped``; the record keeps the same.
@@ -51,6 +54,11 @@ def probe(facts: Facts, task: Task) -> Scores:
 
 def goal_navigation(facts: Facts, task: Task) -> Scores:
     """Return the goal-navigation metrics (`metrics.goal_nav`) of an episode; ``success`` is the same as ``sr``."""
+    if "invalid" in facts:
+        rest = {name: value for name, value in facts.items() if name != "invalid"}
+        if not facts["invalid"]:
+            return {**goal_navigation(rest, task), "invalid": 0.0}
+        return {**dict.fromkeys(("success", *GOAL_NAV)), "invalid": 1.0}
     episode = GoalEpisode(
         start_distance=_need(facts, "start_distance", task),
         final_distance=_need(facts, "final_distance", task),
@@ -63,6 +71,13 @@ def goal_navigation(facts: Facts, task: Task) -> Scores:
     )
     scores = goal_nav_summary(episode)
     return {"success": scores["sr"], **scores}
+
+
+def rearranged(facts: Facts, task: Task) -> Scores:
+    """Return the rearrangement metrics (`metrics.rearrangement`) of an episode."""
+    scores = {name: _number(_need(facts, name, task)) for name in REARRANGE}
+    invalid = bool(_need(facts, "invalid", task))
+    return {**(dict.fromkeys(scores) if invalid else scores), "invalid": float(invalid)}
 
 
 def multi_object(facts: Facts, task: Task) -> Scores:
@@ -90,13 +105,19 @@ def indoor_walk(facts: Facts, task: Task) -> Scores:
     return {"success": scores["sr"], **scores}
 
 
+GOAL_NAV = ("sr", "osr", "spl", "soft_spl", "pl", "dtg", "dts", "progress_ratio")
+REARRANGE = (
+    "success", "prop_fixed", "prop_fixed_strict", "prop_misplaced", "energy_prop", "num_initially_misplaced",
+    "num_fixed", "num_newly_misplaced", "start_energy", "end_energy",
+)  # fmt: skip
 STREET = (
     "tc", "spd", "sed", "ndtw", "sdtw", "ndtw_std", "cls", "kpa", "dtw", "sed_levenshtein", "actions", "stopped",
 )  # fmt: skip
 INDOOR = ("pl", "ne", "oracle_ne", "sr", "osr", "spl", "dtw", "ndtw", "sdtw", "cls", "actions", "stopped")
 FAMILIES: dict[str, Family] = {
     "probe": Family(probe, frozenset({"success"})),
-    "goal_nav": Family(goal_navigation, frozenset({"success", "sr", "osr"})),
+    "goal_nav": Family(goal_navigation, frozenset({"success", "sr", "osr", "invalid"})),
+    "rearrange": Family(rearranged, frozenset({"success", "invalid"}), kept=("item",)),
     "multion": Family(multi_object, frozenset({"success"})),
     "vln": Family(indoor_walk, frozenset({"success", "sr", "osr", "stopped"}), kept=("id", "states")),
     "street": Family(street_walk, frozenset({"success", "tc", "stopped"}), kept=("id", "states")),
