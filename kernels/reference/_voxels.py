@@ -18,6 +18,8 @@ _SPREAD = (
     (4, 0x10C30C30C30C30C3),
     (2, 0x1249249249249249),
 )
+# The same for 10 bits, which int32 holds.
+_SPREAD_10 = ((16, 0x030000FF), (8, 0x0300F00F), (4, 0x030C30C3), (2, 0x09249249))
 _GATHER = ((2, 0x10C30C30C30C30C3), (4, 0x100F00F00F00F00F), (8, 0x1F0000FF0000FF), (16, 0x1F00000000FFFF))
 
 
@@ -34,8 +36,8 @@ def morton_encode(voxels: Tensor) -> Tensor:
 
 
 def spread(x: Tensor) -> Tensor:
-    """Put two zeros between the bits of int64 numbers of [0, 2^21), in place."""
-    for shift, bits in _SPREAD:
+    """Put two zeros between the bits of numbers of [0, 2^21) int64, or of [0, 2^10) int32, in place."""
+    for shift, bits in _SPREAD_10 if x.dtype == torch.int32 else _SPREAD:
         x.bitwise_or_(x << shift).bitwise_and_(bits)
     return x
 

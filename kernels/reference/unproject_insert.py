@@ -26,9 +26,10 @@ def codes(
     place.mul_(depth).add_(((camera[:, :, 3] - origin) / size).T.reshape(3, B, 1, 1)).floor_()
     valid = (depth > 0) & (depth <= max_depth) & ((place >= 0) & (place < 2**bits)).all(0)
     # what is not valid may be NaN or too large for an integer
-    x, y, z = spread(place.masked_fill_(~valid, 0).to(torch.int64)).unbind(0)
+    narrow = torch.int32 if bits <= 10 else torch.int64
+    x, y, z = spread(place.masked_fill_(~valid, 0).to(narrow)).unbind(0)
     code = y.bitwise_left_shift_(1).bitwise_or_(x).bitwise_or_(z.bitwise_left_shift_(2))
-    return code.masked_fill_(~valid, EMPTY).reshape(B, H * W)
+    return code.masked_fill_(~valid, EMPTY).reshape(B, H * W).to(torch.int64)
 
 
 def insert(
@@ -69,16 +70,20 @@ def add(
         features: (B, N, F) sums of an entry's features, None for none.
         keys, count, total, lost: keys, points, total and lost of `ops._voxel_map.VoxelMap`.
     """
-    B, C = keys.shape
-    row = torch.arange(B, device=keys.device).repeat_interleave(code.shape[1])
-    slot = take_cells(keys, row, code.flatten()).view_as(code)
+    (B, C), N = keys.shape, code.shape[1]
+    row = torch.arange(B, device=keys.device).unsqueeze(1).expand(B, N).reshape(-1)
+    slot = take_cells(keys, row, code.flatten()).view(B, N)
     there = slot >= 0
-    one = torch.ones((), dtype=torch.int32, device=keys.device)
-    points = (one if weight is None else weight) * there
-    lost += ((one if weight is None else weight) * (~there & (code >= 0))).sum(1)
+    points = there.to(torch.int32)
+    full = bool(points.sum() < (code >= 0).sum())
+    if weight is not None:
+        points *= weight
+    if full:
+        lost += torch.where(~there & (code >= 0), 1 if weight is None else weight, 0).sum(1)
     slot = slot.clamp_(min=0)
     count.scatter_add_(1, slot, points)
     if features is not None and features.shape[2]:
-        rows = torch.where(there.unsqueeze(-1), features.to(total.dtype), 0).flatten(0, 1)
-        cell = (slot.view(-1) + row * C).unsqueeze(1)
-        total.view(B * C, -1).scatter_add_(0, cell.expand_as(rows), rows)
+        rows = features.to(total.dtype)
+        if not bool(there.all()):
+            rows = torch.where(there.unsqueeze(-1), rows, 0)
+        total.view(B * C, -1).index_add_(0, row.mul_(C).add_(slot.view(-1)), rows.flatten(0, 1))

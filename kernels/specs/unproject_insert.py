@@ -156,25 +156,28 @@ def composed(
     depth: Tensor, pose: Tensor, intr: Tensor, features: Tensor | None, keys: Tensor, points: Tensor, total: Tensor,
     dropped: Tensor, lost: Tensor, origin: Tensor, size: float, bits: int, levels: int,
 ) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
-    """Points, codes, `unique` and sums of one view, without the map of earlier views."""
+    """Points and codes of a view; `unique` over them and the voxels held, their counts and sums by `index_add`.
+
+    It keeps voxels as a list, which grows, where the operation keeps a table of fixed size.
+    """
     world = _points(depth, pose, intr)
     at = ((world - origin.view(-1, 1, 1, 3)) / size).floor()
     valid = torch.isfinite(depth) & (depth > 0) & (depth <= 20) & ((at >= 0) & (at < 2**bits)).all(-1)
     x = at.nan_to_num(0).clamp(0, 2**bits - 1).long()
-    for shift, mask in (
-        (16, 0x1F0000FF0000FF),
-        (8, 0x100F00F00F00F00F),
-        (4, 0x10C30C30C30C30C3),
-        (2, 0x1249249249249249),
+    for shift, mask in zip(
+        (16, 8, 4, 2), (0x1F0000FF0000FF, 0x100F00F00F00F00F, 0x10C30C30C30C30C3, 0x1249249249249249)
     ):
         x = (x | (x << shift)) & mask
     code = x[..., 0] | (x[..., 1] << 1) | (x[..., 2] << 2)
-    row = torch.arange(len(depth), device=depth.device).view(-1, 1, 1)
-    code = torch.where(valid, (row << (3 * bits)) | code, -1).flatten()
-    found, where, count = code.unique(return_inverse=True, return_counts=True)
+    row = (torch.arange(len(depth), device=depth.device) << (3 * bits)).view(-1, 1)
+    held = keys >= 0
+    every = torch.cat([(row.unsqueeze(-1) | code)[valid], (row | keys)[held]])
+    found, where = every.unique(return_inverse=True)
+    count = torch.cat([points.new_ones(int(valid.sum())), points[held]])
+    count = points.new_zeros(len(found)).index_add_(0, where, count)
     if features is None:
         return found, count, None
-    rows = features.reshape(len(code), -1)
+    rows = torch.cat([features[valid], total[held]])
     return found, count, rows.new_zeros(len(found), rows.shape[1]).index_add_(0, where, rows)
 
 
