@@ -107,6 +107,8 @@ class OpSpec:
     """Inputs written in place; they count as outputs in a comparison."""
     baselines: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     """Further named peers for the bench, called as ``call`` is."""
+    comparable: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+    """Brings results by name (see `parity.run`) into one order, where an operation leaves it open."""
     tolerances: Mapping[torch.dtype, tuple[float, float]] = field(default_factory=lambda: TOLERANCES)
     used_by: tuple[str, ...] = ()
     """Modules that call it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["best", "ordered_keys", "unpack"]
+__all__ = ["best", "best_exact", "ordered_keys", "unpack"]
 
 _LOW = 0x7FFFFFFF
 
@@ -46,3 +46,23 @@ def best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
         value = torch.nn.functional.pad(value, (0, k - take), value=-torch.inf)
         at = torch.nn.functional.pad(at, (0, k - take), value=-1)
     return value, at
+
+
+def best_exact(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """As `best`, faster on a CPU: packs scores and indices only where equal scores end a list, which it looks at."""
+    N = scores.shape[-1]
+    take = min(k, N)
+    value, index = scores.topk(min(k + 1, N), -1)
+    if N > take:
+        last = value[..., take - 1]
+        if bool(((value[..., take] == last) & (last > -torch.inf)).any()):
+            return best(scores, k)
+        value, index = value[..., :take], index[..., :take]
+    # equal scores inside a list go by index
+    index, order = index.sort(-1)
+    value, order = value.gather(-1, order).sort(dim=-1, descending=True, stable=True)
+    index = torch.where(value == -torch.inf, -1, index.gather(-1, order))
+    if take < k:
+        value = torch.nn.functional.pad(value, (0, k - take), value=-torch.inf)
+        index = torch.nn.functional.pad(index, (0, k - take), value=-1)
+    return value, index

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from embodied_mem.kernels.reference._keys import best
+from embodied_mem.kernels.reference._keys import best_exact
 
 __all__ = ["passes", "search"]
 
@@ -28,22 +28,7 @@ def search(
     keep = passes(group, q_group, time, span, now, apart)
     if keep is not None:
         scores = scores.masked_fill_(~keep, -torch.inf)
-    take = min(k, len(bank))
-    value, index = scores.topk(min(k + 1, len(bank)), -1)
-    if value.shape[1] > take:
-        last = value[:, take - 1]
-        if bool(((value[:, take] == last) & (last > -torch.inf)).any()):
-            # equal scores at the end of a list: order by index needs the slower way
-            return best(scores, k)
-        value, index = value[:, :take], index[:, :take]
-    # equal scores inside a list go by index
-    index, order = index.sort(-1)
-    value, order = value.gather(-1, order).sort(dim=-1, descending=True, stable=True)
-    index = torch.where(value == -torch.inf, -1, index.gather(-1, order))
-    short = k - take
-    return torch.nn.functional.pad(value, (0, short), value=-torch.inf), torch.nn.functional.pad(
-        index, (0, short), value=-1
-    )
+    return best_exact(scores, k)
 
 
 def passes(
