@@ -48,6 +48,9 @@ class StreamMemory(ABC):
         self.arrays: dict[str, np.ndarray] = {}
         self.cache: dict[str, np.ndarray] = {}
         self._lock = threading.RLock()
+        self._seen, self._last_s = 0, -math.inf
+        self._shape: tuple[int, ...] = (0, 0)
+        self._frame: tuple[int, ...] | None = None
         self._clear()
 
     @abstractmethod
@@ -187,8 +190,7 @@ class StreamMemory(ABC):
 
     def _clear(self) -> None:
         self._seen, self._last_s = 0, -math.inf
-        self._shape: tuple[int, ...] = (0, 0)
-        self._frame: tuple[int, ...] | None = None
+        self._shape, self._frame = (0, 0), None
         self.stores, self.arrays, self.cache = {}, {}, {}
         self.start()
 
