@@ -47,9 +47,10 @@ class StreamMemory(ABC):
         self.stores: dict[str, list[Entry]] = {}
         self.arrays: dict[str, np.ndarray] = {}
         self.cache: dict[str, np.ndarray] = {}
+        self._lock = threading.RLock()
+        self._seen, self._last_s = 0, -math.inf
         self._shape: tuple[int, ...] = (0, 0)
         self._frame: tuple[int, ...] | None = None
-        self._lock = threading.RLock()
         self._clear()
 
     @abstractmethod
@@ -101,7 +102,7 @@ class StreamMemory(ABC):
             self._fits(values.shape, t_s, key_frame)
             rgb = None if key_frame is None else frozen(key_frame.copy())
             rows = frozen(np.array(values, np.float32))
-            self._shape = (values.shape[0], values.shape[1])
+            self._shape = values.shape
             self._frame = self._frame if rgb is None else rgb.shape
             self._last_s = float(t_s)
             self.absorb(Entry(rows, t_s, t_s, t_s, 1.0, rgb, t_s, text, self._seen))
@@ -189,8 +190,7 @@ class StreamMemory(ABC):
 
     def _clear(self) -> None:
         self._seen, self._last_s = 0, -math.inf
-        self._shape = (0, 0)
-        self._frame = None
+        self._shape, self._frame = (0, 0), None
         self.stores, self.arrays, self.cache = {}, {}, {}
         self.start()
 

@@ -81,8 +81,7 @@ class Hcam(StreamMemory):
 
     def _finish(self) -> None:
         chunk, summaries, frames = self.stores["open"], self.stores["summaries"], self.stores["frames"]
-        keys = np.stack([frame.key for frame in chunk])
-        mean = frozen(np.asarray(keys.mean(0, keepdims=True, dtype=np.float32)))
+        mean = frozen(np.stack([frame.key for frame in chunk]).mean(0)[None])
         middle = float(np.mean([frame.t for frame in chunk]))
         weight, number = float(len(chunk)), chunk[0].number
         summaries.append(Entry(mean, chunk[0].t0, chunk[-1].t1, middle, weight, number=number))
