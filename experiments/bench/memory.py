@@ -19,6 +19,7 @@ from embodied_mem.experiments.bench import memory_peers as peers
 from embodied_mem.experiments.bench.timing import Timings, interleave, one_thread
 from embodied_mem.memory.chunk_core import reset_linear_attention
 from embodied_mem.memory.contract import make_memory
+from embodied_mem.memory.still import standing_still
 from embodied_mem.registry import register
 from embodied_mem.results import make_result
 
@@ -182,14 +183,16 @@ def _sequence(name: str, x: Tensor, resets: Tensor, **config: Any) -> peers.Call
     memory = _memory(name, x, **config)
     # detached: a learned initial state would hold a graph that the first backward frees
     state = {key: value.detach() for key, value in memory.initial_state(ROWS).items()}
-    return lambda: memory.sequence(x, state, resets)[0].sum().backward()
+    inputs = standing_still(memory, x)
+    return lambda: memory.sequence(inputs, state, resets)[0].sum().backward()
 
 
 def _stepper(name: str, x: Tensor, resets: Tensor, **config: Any) -> peers.Call:
     memory = _memory(name, x, **config)
     with torch.inference_mode():
         state = memory.initial_state(ROWS)
-    tokens = itertools.cycle(list(zip(x.transpose(0, 1).contiguous(), resets.t().contiguous(), strict=True)))
+    steps = [standing_still(memory, token) for token in x.transpose(0, 1).contiguous()]
+    tokens = itertools.cycle(list(zip(steps, resets.t().contiguous(), strict=True)))
 
     def run() -> None:
         nonlocal state
@@ -212,7 +215,4 @@ def _cell_stepper(x: Tensor) -> peers.Call:
 
 
 def _memory(name: str, x: Tensor, **config: Any) -> Any:
-    memory = make_memory(name, in_dim=WIDTH, out_dim=WIDTH, **config).to(x.device)
-    if memory.needs:
-        raise ValueError(f"memory {name!r} needs {sorted(memory.needs)}; the bench gives x only")
-    return memory
+    return make_memory(name, in_dim=WIDTH, out_dim=WIDTH, **config).to(x.device)

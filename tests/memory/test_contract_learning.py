@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from embodied_mem import registry
 from embodied_mem.memory.contract import make_memory
+from embodied_mem.memory.still import standing_still
 
 CHOICES, KEYS, ROWS = 4, 2, 32
 LEARNT, CHANCE = 0.9, 0.45
@@ -71,7 +72,7 @@ def train(name: str, task: str, T: int, mean: int, updates: int) -> tuple[float,
     accuracy, update = 0.0, 0
     while update < updates and accuracy < LEARNT + 0.03:
         x, resets, target, asked = draw(T, mean, generator)
-        logits = head(memory.sequence(x, None, resets)[0])[asked]
+        logits = head(memory.sequence(standing_still(memory, x), None, resets)[0])[asked]
         loss = F.cross_entropy(logits, target[asked])
         optimiser.zero_grad()
         (loss + sum(memory.aux_losses().values())).backward()

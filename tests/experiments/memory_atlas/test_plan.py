@@ -19,7 +19,8 @@ def test_short_takes_one_memory_of_every_family():
 
     families = {registry.meta("memory", name).get("family") for name in registry.names("memory")}
     chosen = {registry.meta("memory", name)["family"] for name in make_plan("short").memories}
-    assert chosen == families - {"control"}
+    # the probes show features only, and maps need depth and pose
+    assert chosen == families - {"control", "spatial"}
 
 
 BAD = {
