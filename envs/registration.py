@@ -40,6 +40,8 @@ class Registration:
     """Mean return of the scripted oracle, which reads the hidden state: the optimum, or what the docstring says."""
     external: bool = False
     """It needs a program of its own to run (a simulator's player); nothing is started before the first reset."""
+    needs: tuple[str, ...] = ()
+    """Modules of optional packages without which it cannot be made."""
 
     @property
     def id(self) -> str:
@@ -50,6 +52,22 @@ class Registration:
     def portable_id(self) -> str:
         """Id that names the module to import, which works in a process that has not imported it (Ray actors)."""
         return f"{HOME}:{self.id}"
+
+
+def _tabletop(
+    task: str, module: str, summary: str, chances: tuple[float, float, float], horizon: str = "delay of the level"
+) -> Registration:
+    home = f"embodied_mem.envs.tabletop.tasks.{module}"
+    return Registration(
+        f"Tabletop-{task}-v0",
+        f"{home}:{task}",
+        f"{home}:Batched{task}",
+        summary,
+        horizon=horizon,
+        memoryless={f"level {level}": chance for level, chance in enumerate(chances)},
+        oracle=1.0,
+        needs=("mujoco", "gymnasium_robotics"),
+    )
 
 
 ENVIRONMENTS: tuple[Registration, ...] = (
@@ -410,6 +428,30 @@ ENVIRONMENTS: tuple[Registration, ...] = (
         "AI2-THOR: look at a room, find it disturbed, put it back (two phases)",
         external=True,
     ),
+    _tabletop("RememberColor3", "recall", "a robot arm touches the cube of the colour shown, of 3", (1 / 3,) * 3),
+    _tabletop("RememberColor5", "recall", "a robot arm touches the cube of the colour shown, of 5", (1 / 5,) * 3),
+    _tabletop("RememberColor9", "recall", "a robot arm touches the cube of the colour shown, of 9", (1 / 9,) * 3),
+    _tabletop("RememberShape", "recall", "a robot arm touches the thing of the shape shown", (1 / 3, 1 / 5, 1 / 5)),
+    _tabletop("ShellGame", "shell_game", "cups change places; a robot arm touches that with the ball", (1 / 3,) * 3),
+    _tabletop("Intercept", "intercept", "a robot arm meets a rolling ball where it leaves its cover", (0.2,) * 3),
+    _tabletop(
+        "SequencePress",
+        "sequence_press",
+        "a robot arm presses buttons in the order in which they were lit",
+        (1 / 12, 1 / 36, 1 / 324),
+        "delay of the level, and the own presses so far",
+    ),
+    _tabletop(
+        "CountPress",
+        "count_press",
+        "a robot arm presses a button as often as a lamp blinked",
+        (1 / 3, 1 / 4, 1 / 6),
+        "delay of the level, and the own presses so far",
+    ),
+    _tabletop("ReopenDrawer", "reopen_drawer", "shut the open drawer, press, open the same one again", (1 / 3,) * 3),
+    _tabletop("PutBlockBack", "put_block_back", "a block to the middle, press, back to its patch", (1 / 4,) * 3),
+    _tabletop("RearrangeBlock", "rearrange_block", "swap two like blocks around a button press", (1 / 2,) * 3),
+    _tabletop("ReturnToStart", "return_to_start", "a block to the zone, press, back to where it was", (0.065,) * 3),
 )
 
 

@@ -1,0 +1,18 @@
+"""``tabletop-memory-1``: a robot arm and twelve tasks that it can only do by remembering, at level 1.
+
+Success is decided by one deed (a touch, a press, a block let go), so that no trying out replaces memory.
+"""
+
+from __future__ import annotations
+
+from embodied_mem.evaluation.suite import Suite
+from embodied_mem.evaluation.suites._tabletop import tabletop_suite
+from embodied_mem.registry import register
+
+ABOUT = "a robot arm under MuJoCo, twelve memory tasks, level 1: delays of 1 to 2 s, longer sequences"
+
+
+@register("suite", "tabletop-memory-1", about=ABOUT)
+def tabletop_memory_1() -> Suite:
+    """Return the suite."""
+    return tabletop_suite("tabletop-memory-1", ABOUT, 1)

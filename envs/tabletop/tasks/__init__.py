@@ -1,0 +1,1 @@
+"""The tabletop tasks, one file each."""
