@@ -173,9 +173,12 @@ class StreamMemory(ABC):
                 for key, value in state.items()
                 if key.startswith("array/")
             }
+            before = self.stores, self.arrays, self._seen, self._last_s, self._shape, self._frame
             self._clear()
             missing = sorted(set(self.arrays) - set(arrays))
             if missing:
+                self.stores, self.arrays, self._seen, self._last_s, self._shape, self._frame = before
+                self.restored()
                 raise UsageError(f"expected the array {missing[0]!r} in the state of {type(self).__name__}")
             self._seen, self._shape, self._last_s = seen, (tokens, width), clock
             self._frame = tuple(frame) if any(frame) else None

@@ -5,9 +5,10 @@ noise, no key frames. Per memory:
 
     snapshot_p95_ms               95th percentile of `snapshot` after 100 000 frames
     ratio_ingest_100k_over_1k     time of a write after 100 000 frames over that after 1 000, in turns
-    ratio_bytes_100k_over_warm    bytes after 100 000 frames over those after 10 000
+    ratio_bytes_100k_over_warm    most bytes around 100 000 frames over most bytes around 20 000
 
-The plain names are those of the worst bounded memory. Times are CPU times of the process.
+Frames are one second apart, so that memories of hours are full when they are called warm. The plain names are those of
+the worst bounded memory. Times are CPU times of the process.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from embodied_mem.stream.memory import StreamMemory, make_stream_memory
 
 TOKENS, WIDTH = 4, 64
 FIGURES = ("snapshot_p95_ms", "ratio_ingest_100k_over_1k", "ratio_bytes_100k_over_warm")
-TARGETS = {"snapshot_p95_ms": 5.0, "ratio_ingest_100k_over_1k": 1.2, "ratio_bytes_100k_over_warm": 1.0}
+TARGETS = {"snapshot_p95_ms": 5.0, "ratio_ingest_100k_over_1k": 1.2, "ratio_bytes_100k_over_warm": 1.05}
 """What bounded memories should stay under."""
 
 Metrics = dict[str, Any]
@@ -43,7 +44,9 @@ def run(*, device: str = "cpu", seconds: float | None = None, quick: bool = Fals
     began = time.perf_counter()
     long, base, bursts = (1_000, 100, 5) if quick else (100_000, 1_000, 31)
     frames = scenes(2_000)
-    tasks, metrics, notes = {}, {}, ["device: stream memories live on the CPU"]
+    tasks: dict[str, Any] = {}
+    metrics: Metrics = {}
+    notes = ["device: stream memories live on the CPU"]
     with one_thread():
         for name in registry.names("stream_memory"):
             found = _measure(name, frames, long, base, bursts)
@@ -60,7 +63,7 @@ def run(*, device: str = "cpu", seconds: float | None = None, quick: bool = Fals
     config = {
         "frames": long,
         "base": base,
-        "warm": long // 10,
+        "warm": long // 5,
         "tokens": TOKENS,
         "width": WIDTH,
         "bursts": bursts,
@@ -86,10 +89,8 @@ def _measure(name: str, frames: np.ndarray, long: int, base: int, bursts: int) -
     memory = make_stream_memory(name)
     _write(memory, frames, base)
     early = memory.state_dict()
-    _write(memory, frames, long // 10 - base)
-    warm = memory.nbytes()
-    _write(memory, frames, long - long // 10)
-    size, late = memory.nbytes(), memory.state_dict()
+    warm = _most_bytes(memory, frames, long // 5)
+    size, late = _most_bytes(memory, frames, long), memory.state_dict()
     snapshots = []
     for _ in range(20 * bursts):
         start = time.process_time()
@@ -111,12 +112,23 @@ def _measure(name: str, frames: np.ndarray, long: int, base: int, bursts: int) -
     }
 
 
+def _most_bytes(memory: StreamMemory, frames: np.ndarray, until: int) -> int:
+    """Write up to frame ``until``; return the most bytes held during the last of them."""
+    last = min(600, until // 10)
+    _write(memory, frames, until - last - memory.version)
+    most = 0
+    for _ in range(last // 10):
+        _write(memory, frames, 10)
+        most = max(most, memory.nbytes())
+    return most
+
+
 def _write(memory: StreamMemory, frames: np.ndarray, count: int) -> float:
     """Write the next frames of the endless stream; return the CPU seconds."""
     first = memory.version
     start = time.process_time()
     for number in range(first, first + count):
-        memory.write(frames[number % len(frames)], 0.1 * number)
+        memory.write(frames[number % len(frames)], float(number))
     return time.process_time() - start
 
 

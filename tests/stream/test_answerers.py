@@ -207,11 +207,11 @@ def test_a_server_that_does_not_answer_is_one_line(serve, plans, reason):
 
 
 def test_nothing_hangs(serve):
-    stub = serve((200, WHOLE, False, 1.0))
+    stub = serve((200, WHOLE, False, 5.0))
     began = time.monotonic()
     with pytest.raises(AnswererError, match="no answer within 0.2 s"):
         make_answerer("openai", url=stub.url, timeout_s=0.2).answer(Request("q"))
-    assert time.monotonic() - began < 0.9
+    assert time.monotonic() - began < 4
     gone = serve()
     gone.server.server_close()
     with pytest.raises(AnswererError, match="connection failed.*2 attempts"):

@@ -64,6 +64,7 @@ def test_a_wrapped_memory_is_its_step_form(stream):
             y, state = module.step(torch.from_numpy(stream.tokens[index].mean(0))[None], state)
         asked, _ = module.step(torch.from_numpy(stream.centres[0])[None], state)
     assert torch.equal(memory.read().tokens, y) and torch.equal(memory.read(stream.centres[0]).tokens, asked)
+    assert from_memory("gru", module).bound_bytes(3, 8) == module.bytes_per_env() + 4 * 5 + 8
     with pytest.raises(UsageError, match="width 8"):
         from_memory("gru", module).write(np.ones((2, 7)), 0)
 
@@ -72,3 +73,21 @@ def test_memories_that_read_more_than_features_are_refused(monkeypatch):
     monkeypatch.setattr(registry.get("memory", "gru"), "needs", frozenset({"depth"}))
     with pytest.raises(UsageError, match="needs depth, a stream has features only"):
         from_memory("gru")
+
+
+def test_bytes_for_another_width_can_be_asked_in_the_middle_of_a_stream(stream):
+    asked, quiet = from_memory("gru"), from_memory("gru")
+    stream.write(asked, 0, 5)
+    assert asked.bound_bytes(16, 512) > asked.bound_bytes(16, 8)
+    assert stream.write(asked, 5, 9).read().tokens.equal(stream.write(quiet, 0, 9).read().tokens)
+
+
+def test_a_state_without_an_array_changes_nothing(stream, make):
+    memory = stream.write(make("uniform", slots=4), 0, 30)
+    state, before = memory.state_dict(), kept(memory)
+    del state["array/stride"]
+    with pytest.raises(UsageError, match="'stride'"):
+        memory.load_state_dict(state)
+    assert kept(memory) == before and kept(stream.write(memory, 30, 60)) == kept(
+        stream.write(make("uniform", slots=4), 0, 60)
+    )

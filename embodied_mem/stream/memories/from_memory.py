@@ -57,9 +57,9 @@ class FromMemory(StreamMemory):
             UsageError: there is no such memory, or it reads more than features.
         """
         super().__init__(config)
-        self._own = module is None
-        self._module = None if module is None else module.eval().requires_grad_(False)
-        if self._module is None:
+        self._given = None if module is None else module.eval().requires_grad_(False)
+        self._built: dict[int, MemoryModule] = {}
+        if module is None:
             self._make(8)
 
     def start(self) -> None:
@@ -86,22 +86,24 @@ class FromMemory(StreamMemory):
 
     def _recall(self) -> Any:
         # arrays are replaced by a write, never changed
-        return partial(_read_state, self._module, dict(self.arrays))
+        module = self._make(self._shape[1]) if self.arrays else None
+        return partial(_read_state, module, dict(self.arrays))
 
     def _make(self, width: int) -> MemoryModule:
-        if self._module is not None and self._module.in_dim == width:
-            return self._module
-        if self._module is not None and not self._own:
-            raise UsageError(f"expected tokens of width {self._module.in_dim} for the module given, got {width}")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.config.seed)
-            module = make_memory(self.config.memory, **{"in_dim": width, "out_dim": width, **self.config.options})
-        if module.needs:
-            raise UsageError(
-                f"memory {self.config.memory!r} needs {', '.join(sorted(module.needs))}, a stream has features only"
-            )
-        self._module, self._own = module.eval().requires_grad_(False), True
-        return self._module
+        if self._given is not None:
+            if self._given.in_dim != width:
+                raise UsageError(f"expected tokens of width {self._given.in_dim} for the module given, got {width}")
+            return self._given
+        if width not in self._built:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.config.seed)
+                module = make_memory(self.config.memory, **{"in_dim": width, "out_dim": width, **self.config.options})
+            if module.needs:
+                raise UsageError(
+                    f"memory {self.config.memory!r} needs {', '.join(sorted(module.needs))}, a stream has features only"
+                )
+            self._built[width] = module.eval().requires_grad_(False)
+        return self._built[width]
 
 
 def _read_state(

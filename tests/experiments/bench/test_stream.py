@@ -11,7 +11,7 @@ def test_every_memory_is_measured_and_stays_small():
         assert 0 <= found["snapshot_p95_ms"] < 50 and found["ratio_ingest_100k_over_1k"] > 0, name
         assert result["metrics"][f"{name}_snapshot_p95_ms"]["mean"] == found["snapshot_p95_ms"]
     growth = {name: result["metrics"][f"ratio_{name}_bytes_100k_over_warm"]["mean"] for name in names}
-    assert growth["full_history"] > 9 and growth["last_k"] == 1.0 == growth["none"]
+    assert growth["full_history"] > 4 and growth["last_k"] == 1.0 == growth["none"]
 
 
 def test_the_stream_is_the_same_every_time():
