@@ -7,6 +7,8 @@ after another in one context; processes, not threads, make it faster.
 
 from __future__ import annotations
 
+import atexit
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,7 +54,7 @@ class Camera:
         """
         n, h, w = len(self.physics.state), self.height, self.width
         shapes = {name: (n, h, w, 3) if name.startswith("rgb") else (n, h, w) for name in names}
-        pictures = {name: np.empty(shape, _type(name)) for name, shape in shapes.items()}
+        pictures: dict[str, np.ndarray] = {name: np.empty(shape, _type(name)) for name, shape in shapes.items()}
         renderer = self._renderer(w, h)
         for row in range(n):
             data = self._pose(row)
@@ -99,6 +101,9 @@ class Camera:
             self._option.geomgroup[:] = (1, 1, 1, 0, 0, 0)
             self._class_of = self._table()
         if (width, height) not in self._renderers:
+            if not self._renderers:
+                # Contexts must go before MuJoCo ends EGL, which it does at exit too; last registered is first called.
+                atexit.register(_close, weakref.ref(self))
             try:
                 self._renderers[(width, height)] = mujoco.Renderer(self.physics.model, height, width)
             except Exception as error:  # OpenGL libraries raise all kinds of exceptions
@@ -127,6 +132,12 @@ class Camera:
             body = model.body(int(model.geom_bodyid[geom])).name
             table[geom] = classes.get(body, ARM if "panda" in body or body == HAND else TABLE)
         return table
+
+
+def _close(reference: weakref.ref[Camera]) -> None:
+    camera = reference()
+    if camera is not None:
+        camera.close()
 
 
 def _type(name: str) -> type:

@@ -80,7 +80,7 @@ class BatchedTabletop(BatchedEnv):
     text: str = ""
     scenery: str = ""
     features: int = 0
-    camera: Camera | None = None
+    camera: Camera
 
     def __init__(
         self,
@@ -362,5 +362,5 @@ class BatchedTabletop(BatchedEnv):
 
     def close_extras(self, **kwargs: Any) -> None:
         """Release the picture context, where a constructor got so far."""
-        if self.camera is not None:
+        if "camera" in vars(self):
             self.camera.close()

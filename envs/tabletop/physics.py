@@ -174,6 +174,8 @@ class Physics:
     def step(self, rows: np.ndarray) -> None:
         """Advance ``rows`` (M,) int64 by one control step: `SUBSTEPS` physics steps with constant targets."""
         count = len(rows)
+        if not count:
+            return
         every = count == len(self.state)
         control = np.empty((count, SUBSTEPS, 9 + self.mocap.shape[1] * 3))
         control[:, :, :7] = self.command[rows, None]

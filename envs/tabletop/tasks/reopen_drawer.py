@@ -66,7 +66,7 @@ class BatchedReopenDrawer(BatchedHalves):
         self.physics.qpos[rows, self._drawn[self.answer[rows]]] = WAY
 
     def _prepared(self) -> np.ndarray:
-        return (self.physics.qpos[:, self._drawn] < SHUT).all(axis=1)
+        return np.logical_and.reduce(self.physics.qpos[:, self._drawn] < SHUT, axis=1)
 
     def _decide(self, chooses: np.ndarray) -> None:
         drawn = self.physics.qpos[:, self._drawn] > DRAWN

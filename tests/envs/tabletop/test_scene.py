@@ -90,6 +90,21 @@ def test_pictures_show_the_cue_in_both_senses(make):
     env.close()
 
 
+def test_a_step_in_which_no_row_plays_begins_the_next_episode():
+    from embodied_mem.envs.make import make_vec
+
+    env = make_vec("Tabletop-Intercept-v0", 1)
+    env.reset(seed=0)
+    still = np.zeros((1, 7), np.float32)
+    for _ in range(100):
+        _, _, terminated, _, _ = env.step(still)
+        if terminated[0]:
+            break
+    observed, reward, terminated, truncated, _ = env.step(still)
+    assert reward[0] == 0 and not terminated[0] and not truncated[0]
+    assert observed["vector"][0, 17] == 1, "something is shown again"
+
+
 def test_the_instruction_is_the_text_and_states_what_decides(make):
     env = make("PutBlockBack", 1)
     observed, _ = env.reset(seed=0)
