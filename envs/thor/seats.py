@@ -76,11 +76,12 @@ class RaySeats:
         self._own_ray = not ray.is_initialized()
         if self._own_ray:
             ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-        self._ray, self._make = ray, make
+        # Houses may be many; they are stored once and not sent with every actor.
+        self._ray, self._make = ray, ray.put(make)
         self._config = config
         # No GPU is asked for, so CUDA_VISIBLE_DEVICES is empty in the actor and the client looks for none.
         self._actor: Any = ray.remote(num_cpus=cpus, max_restarts=0)(RowActor)
-        self.actors: list[Any] = [self._actor.remote(make) for _ in range(n)]
+        self.actors: list[Any] = [self._actor.remote(self._make) for _ in range(n)]
 
     def call(self, method: str, arguments: Mapping[int, tuple]) -> dict[int, Any]:
         """See `Seats`."""

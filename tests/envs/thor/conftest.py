@@ -8,9 +8,11 @@ import pytest
 
 from embodied_mem.envs.thor.player import Player, PlayerConfig
 
+# Set EMBODIED_MEM_THOR_PLAYER=unity to play the tests of scenes and tasks on a downloaded build.
+PLAYER = os.environ.get("EMBODIED_MEM_THOR_PLAYER", "standin")
 # Waiting is generous, since machines may be busy; nothing passes because time ran out, except where that is the test.
 PATIENT = {"start_timeout": 280.0, "step_timeout": 200.0}
-SMALL = {"player": "standin", "width": 32, "height": 24, **PATIENT}
+SMALL = {"player": PLAYER, "width": 32, "height": 24, **PATIENT}
 
 
 def standins(parent=None):
@@ -30,9 +32,10 @@ def standins(parent=None):
 
 @pytest.fixture(scope="session", autouse=True)
 def home(tmp_path_factory):
-    """The client writes logs and locks into the home folder."""
+    """The client writes logs and locks into the home folder; a downloaded build lies in the real one."""
     before = os.environ.get("HOME")
-    os.environ["HOME"] = str(tmp_path_factory.mktemp("home"))
+    if PLAYER == "standin":
+        os.environ["HOME"] = str(tmp_path_factory.mktemp("home"))
     yield
     if before is not None:
         os.environ["HOME"] = before

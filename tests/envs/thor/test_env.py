@@ -17,7 +17,8 @@ from embodied_mem.policies.scripted.oracle import oracle
 from embodied_mem.spaces import decode_text
 
 pytest.importorskip("ai2thor")
-SMALL = {"player": "standin", "width": 32, "height": 24, "start_timeout": 280.0, "step_timeout": 200.0}
+PLAYER = os.environ.get("EMBODIED_MEM_THOR_PLAYER", "standin")
+SMALL = {"player": PLAYER, "width": 32, "height": 24, "start_timeout": 280.0, "step_timeout": 200.0}
 EVERY = ("rgb", "depth", "semantic", "pose", "intrinsics", "vector", "goal", "instruction")
 TASK = Task("embodied_mem/Thor-ObjectNav-v0", "goal_nav", success_distance=1.0)
 
@@ -146,7 +147,7 @@ def test_pointnav_is_solved_by_the_oracle_and_tells_where_the_goal_is():
         env.close()
 
 
-def test_splits_are_disjoint_and_options_checked():
+def test_splits_are_disjoint_and_options_checked(monkeypatch, tmp_path):
     rooms = {split: set(scene_list(split)) for split in ("train", "val", "test")}
     assert sum(map(len, rooms.values())) == len(set.union(*rooms.values())) == 120
     assert {"FloorPlan21", "FloorPlan425"} <= rooms["val"]
@@ -155,6 +156,7 @@ def test_splits_are_disjoint_and_options_checked():
             BatchedThorObjectNav(1, **{**SMALL, **bad})
     single = gymnasium.make("embodied_mem.envs:embodied_mem/Thor-ObjectNav-v0", width=16, height=16)
     assert single.spec.max_episode_steps is None, "making it starts nothing"
+    monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(UsageError, match="not downloaded"):
         single.reset(seed=0)
     single.close()

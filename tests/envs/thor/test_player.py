@@ -173,8 +173,9 @@ def test_numbers_in_cuda_visible_devices_do_not_start_a_search_for_gpus(make_pla
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
 
 
-def test_a_missing_build_is_named():
-    assert unity_build() is None, "the home folder of the tests is empty"
+def test_a_missing_build_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert unity_build() is None
     with pytest.raises(UsageError, match="not downloaded.*player='standin'"):
         Player(PlayerConfig()).reset("FloorPlan1")
     with pytest.raises(UsageError, match="before the first action"):

@@ -26,6 +26,7 @@ def rows():
         ray.shutdown()
 
 
+@pytest.mark.full
 def test_rows_play_side_by_side_and_a_failure_costs_its_row_alone(rows):
     seen, _ = rows.reset(seed=4, options={"episode": np.array([1, 1])})
     for action in (0, 2, 0):

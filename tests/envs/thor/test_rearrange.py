@@ -15,7 +15,8 @@ from embodied_mem.evaluation.suite import Task
 from embodied_mem.metrics.rearrangement import energy, rearrangement
 
 FILE = Path(os.environ.get("EMBODIED_MEM_DATA", "../shared/data")) / "rearrange" / "ithor_2023_val.jsonl.gz"
-SMALL = {"player": "standin", "width": 32, "height": 32, "start_timeout": 280.0, "step_timeout": 200.0}
+PLAYER = os.environ.get("EMBODIED_MEM_THOR_PLAYER", "standin")
+SMALL = {"player": PLAYER, "width": 32, "height": 32, "start_timeout": 280.0, "step_timeout": 200.0}
 needs_data = pytest.mark.skipif(not FILE.is_file(), reason="needs the rearrangement tasks")
 
 
