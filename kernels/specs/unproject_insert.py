@@ -143,7 +143,7 @@ def oracle(
         return None
     found = torch.full_like(keys, -1), torch.zeros_like(points), torch.zeros_like(total)
     for b, parents in enumerate(above):
-        _fill(*(z[b] for z in found), parents)
+        _fill(found[0][b], found[1][b], found[2][b], parents)
     return by_code(*found)
 
 
