@@ -73,7 +73,12 @@ def map_query(map: VoxelMap, where: Tensor, around: str = "own", *, radius: floa
     if around not in AROUND or (radius is not None and not radius >= 0):
         raise ValueError(f"expected around of {', '.join(AROUND)} and radius >= 0, got {around!r} and {radius}")
     voxels = where if not where.is_floating_point() else _voxels(map, where)
-    offsets = torch.tensor(_offsets(around, None if radius is None else radius / map.size), device=where.device)
+    reach = None if radius is None else radius / map.size
+    if where.is_cuda and not torch.compiler.is_compiling():
+        # held, so that a graph that is captured copies nothing from the host
+        offsets = _offsets_on(around, reach, where.device)
+    else:
+        offsets = torch.tensor(_offsets(around, reach), device=where.device)
     arguments = (map.keys, voxels.to(torch.int64), offsets, map.bits)
     find = reference.find if inline("map_find", map.keys, traceable=False) else torch.ops.embodied_mem.map_find
     slots = find(*arguments)
@@ -115,7 +120,6 @@ def _voxels(map: VoxelMap, where: Tensor) -> Tensor:
     return torch.where(near, place, _OUTSIDE).to(torch.int64)
 
 
-@cache
 def _offsets(around: str, radius: float | None) -> tuple[tuple[int, int, int], ...]:
     """Return offsets in voxels, nearest first."""
     if radius is None and around == "own":
@@ -130,6 +134,11 @@ def _offsets(around: str, radius: float | None) -> tuple[tuple[int, int, int], .
         return tuple(sorted(near, key=lambda cell: sum(x * x for x in cell)))
     far = 1 if around == "faces" else 3
     return tuple(cell for cell in cells if 1 <= sum(map(abs, cell)) <= far)
+
+
+@cache
+def _offsets_on(around: str, radius: float | None, device: torch.device) -> Tensor:
+    return torch.tensor(_offsets(around, radius), device=device)
 
 
 def _check(keys: Tensor, where: Tensor, direction: Tensor | None) -> None:

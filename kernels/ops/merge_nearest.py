@@ -46,9 +46,14 @@ def merging_set(
     """
     if batch < 1 or slots < 2 or width < 1:
         raise UsageError(f"expected batch >= 1, slots >= 2 and width >= 1, got {batch}, {slots} and {width}")
-    shapes = ((batch, slots, width), (batch, slots), (batch, slots), (batch, slots, slots))
-    rows, weight, time, distance = (torch.zeros(shape, device=device, dtype=dtype) for shape in shapes)
-    return Merged(rows, weight, time, distance, torch.full((batch,), -1, device=device))
+    rows = torch.zeros(batch, slots, width, device=device, dtype=dtype)
+    return Merged(
+        rows,
+        rows.new_zeros(batch, slots),
+        rows.new_zeros(batch, slots),
+        rows.new_zeros(batch, slots, slots),
+        torch.full((batch,), -1, device=device),
+    )
 
 
 def merge_nearest(

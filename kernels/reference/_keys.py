@@ -53,6 +53,11 @@ def best_exact(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     N = scores.shape[-1]
     take = min(k, N)
     value, index = scores.topk(min(k + 1, N), -1)
+    if take == k and bool((value[..., 1:] < value[..., :-1]).all()):
+        # no two are equal, so there is one order; all but the last are above -inf
+        lowest = value[..., -1] == -torch.inf
+        if N > take or not bool(lowest.any()):
+            return value[..., :take].contiguous(), index[..., :take].contiguous()
     if N > take:
         last = value[..., take - 1]
         if bool(((value[..., take] == last) & (last > -torch.inf)).any()):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -29,16 +31,15 @@ def read(
     if kept in (torch.float16, torch.bfloat16):
         q, k, v, pe = q.float(), k.float(), v.float(), None if pe is None else pe.float()
     visible, held = _visible(k.shape[1] // tokens, length, valid)
-    if not finite:
-        # before the products: what lies in an empty slot may be anything, also NaN
-        there = _per_token(held, tokens)[..., None, None]
-        k, v = torch.where(there, k, 0), torch.where(there, v, 0)
-    scores = _scores(q, k, ts, pe, held, scale, tokens)
+    # what lies in an empty slot may be anything, also NaN: its score is masked, but its gradient is a product with 0
+    empty = None if finite else ~_per_token(held, tokens)
+    learns = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad)
+    scores = _scores(q, _by_head(k, empty if learns else None), ts, pe, held, scale, tokens)
     # the lowest finite score instead of -inf: a row with nothing visible then has weights, and its result is masked
     lowest = torch.finfo(scores.dtype).min
     scores = scores.masked_fill(~_per_token(visible, tokens).unsqueeze(1), lowest)
     some = visible.any(-1)
-    out = (scores.softmax(-1) @ v.transpose(1, 2)).transpose(1, 2)
+    out = (scores.softmax(-1) @ _by_head(v, empty)).transpose(1, 2)
     out = torch.where(some[..., None, None], out, 0).to(kept)
     if not with_lse:
         return out, None
@@ -115,8 +116,8 @@ def top(
     if q.dtype != torch.float64:
         q, k, pe = q.float(), k.float(), None if pe is None else pe.float()
     visible, held = _visible(k.shape[1] // tokens, length, valid)
-    k = torch.where(_per_token(held, tokens)[..., None, None], k, 0)
-    scores = _scores(q, k, ts, pe, held, scale, tokens)
+    # an empty slot may hold NaN, but its score is masked
+    scores = _scores(q, _by_head(k, None), ts, pe, held, scale, tokens)
     scores = scores.masked_fill(~_per_token(visible, tokens).unsqueeze(1), -torch.inf)
     return best(scores, topk)[1].transpose(1, 2).contiguous()
 
@@ -173,14 +174,42 @@ def _per_token(flags: Tensor, tokens: int) -> Tensor:
     return flags if tokens == 1 else flags.unsqueeze(-1).expand(*flags.shape, tokens).flatten(-2)
 
 
+def _by_head(bank: Tensor, empty: Tensor | None) -> Tensor:
+    """(B, K, H, d) -> (B, H, K, d), the layout of a batched product, with 0 where ``empty`` (B, K)."""
+    if empty is None:
+        return bank.transpose(1, 2).contiguous()
+    held: Tensor = _Held.apply(bank, empty)
+    return held
+
+
+class _Held(torch.autograd.Function):
+    """Copy a bank by head with 0 in its empty slots; their gradient is a product with a weight of 0 already."""
+
+    @staticmethod
+    def forward(ctx: Any, bank: Tensor, empty: Tensor) -> Tensor:
+        copy = bank.transpose(1, 2).clone(memory_format=torch.contiguous_format)
+        # an "and" of bits takes several numbers at once, where filling by a mask takes one
+        kind = {2: torch.int16, 4: torch.int32, 8: torch.int64}[copy.element_size()]
+        copy.view(kind).bitwise_and_((empty.to(kind) - 1)[:, None, :, None])
+        return copy
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad.transpose(1, 2), None
+
+
 def _scores(
     q: Tensor, k: Tensor, ts: Tensor | None, pe: Tensor | None, held: Tensor, scale: float, tokens: int
 ) -> Tensor:
-    """Scores (B, H, Q, K) before any mask."""
+    """Scores (B, H, Q, K) before any mask; k (B, H, K, d)."""
     asked = q.transpose(1, 2) * scale
-    scores = asked @ k.permute(0, 2, 3, 1)
-    if pe is not None and ts is not None:
-        # q . pe[ts] per slot, instead of a copy of the bank with codes added
-        codes = asked @ pe[torch.where(held, ts, 0).long()].permute(0, 2, 3, 1)
-        scores = (scores.unflatten(-1, (-1, tokens)) + codes.unsqueeze(-1)).flatten(-2)
-    return scores
+    scores = asked @ k.transpose(-1, -2)
+    if pe is None or ts is None:
+        return scores
+    at = torch.where(held, ts, 0).long()
+    if len(pe) <= 4 * at.shape[1]:
+        # q . pe of all codes, of which every slot picks its own, instead of a copy of a code per slot
+        codes = (asked @ pe.permute(1, 2, 0)).gather(-1, at[:, None, None].expand(*asked.shape[:3], -1))
+    else:
+        codes = asked @ pe[at].transpose(1, 2).transpose(-1, -2)
+    return (scores.unflatten(-1, (-1, tokens)) + codes.unsqueeze(-1)).flatten(-2)

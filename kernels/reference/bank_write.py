@@ -110,6 +110,9 @@ def _over(x: Tensor, like: Tensor) -> Tensor:
 
 def _put(bank: Tensor, at: Tensor, item: Tensor, mask: Tensor | None) -> None:
     """Write item (B, ...) into slot ``at`` (B,) of the rows of ``mask``, in place."""
+    if mask is None:
+        bank[torch.arange(len(at), device=at.device), at] = item.to(bank.dtype)
+        return
     index = at.view(-1, *[1] * (bank.dim() - 1)).expand(-1, 1, *bank.shape[2:])
     new = item.unsqueeze(1).to(bank.dtype)
     if mask is not None:

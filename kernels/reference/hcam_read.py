@@ -28,13 +28,14 @@ def inside(detail: Tensor, contents: Tensor, code: Tensor, index: Tensor, weight
     if kept in (torch.float16, torch.bfloat16):
         detail, contents, code, weight = detail.float(), contents.float(), code.float(), weight.float()
     B, Q, _, D = detail.shape
-    k = index.shape[-1]
+    (N, C), k = contents.shape[1:3], index.shape[-1]
+    first = torch.arange(B, device=index.device).view(B, 1, 1) * N
+    chunks = contents.flatten(0, 1).flatten(1)
     found = []
     for start in range(0, Q, _GATHERED):
         at = slice(start, start + _GATHERED)
         q, picks = detail[:, at], index[:, at]
-        rows = picks.flatten(1).view(B, -1, 1, 1).expand(-1, -1, *contents.shape[2:])
-        items = contents.gather(1, rows).view(B, q.shape[1], -1, D)
+        items = chunks.index_select(0, (picks + first).flatten()).view(B, q.shape[1], k * C, D)
         scores = (q @ items.transpose(2, 3)).unflatten(3, (k, -1)) + (q @ code.T).unsqueeze(3)
         shares = scores.softmax(-1) * weight[:, at].unsqueeze(2).unsqueeze(4)
         found.append(shares.flatten(3) @ items + shares.sum(3) @ code)

@@ -5,22 +5,29 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from embodied_mem.kernels.reference._voxels import EMPTY, cells_of, morton_encode
+from embodied_mem.kernels.reference._voxels import EMPTY, cells_of, morton_encode, spread
 
 __all__ = ["cast", "find"]
 
 
-def codes(voxels: Tensor, bits: int) -> Tensor:
-    """Return the codes (...) int64 of voxels (..., 3) integer, -1 where they lie outside the map."""
-    inside = ((voxels >= 0) & (voxels < 2**bits)).all(-1)
-    return torch.where(inside, morton_encode(voxels.clamp(0, 2**bits - 1)), EMPTY)
+def codes(voxels: Tensor, offsets: Tensor, bits: int) -> Tensor:
+    """Return the codes (B, Q, K) int64 of voxels (B, Q, 3) plus offsets (K, 3), -1 where they lie outside the map."""
+    # bits are spread once per different offset of an axis, not per neighbour
+    steps, at = offsets.unique(return_inverse=True)
+    axes = (voxels.unsqueeze(-1) + steps).to(torch.int64)
+    outside = (axes < 0) | (axes >= 2**bits)
+    axes = spread(axes.clamp_(0, 2**bits - 1))
+    axes = axes.bitwise_left_shift_(torch.arange(3, device=axes.device).unsqueeze(1))
+    # or with -1 is -1
+    x, y, z = axes.masked_fill_(outside, EMPTY).unbind(2)
+    return x[..., at[:, 0]].bitwise_or_(y[..., at[:, 1]]).bitwise_or_(z[..., at[:, 2]])
 
 
 def find(keys: Tensor, voxels: Tensor, offsets: Tensor, bits: int) -> Tensor:
     """Return slots (B, Q, K) int64, -1 where there is none; shapes as in `ops.map_query`."""
     (B, Q, _), K = voxels.shape, len(offsets)
-    code = codes(voxels.unsqueeze(2) + offsets, bits)
-    row = torch.arange(B, device=keys.device).repeat_interleave(Q * K)
+    code = codes(voxels, offsets, bits)
+    row = torch.arange(B, device=keys.device).unsqueeze(1).expand(B, Q * K).reshape(-1)
     return cells_of(keys, row, code.flatten()).view(B, Q, K)
 
 

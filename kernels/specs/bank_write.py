@@ -106,7 +106,10 @@ def composed(
     mask: Tensor | None, cursor: Tensor | None, order: Tensor | None, sims: Tensor | None, count: Tensor | None,
     weighted: bool, stamp: str,
 ) -> None:  # fmt: skip
-    """Full bank in order of time: append, all similarities, gather the survivors, copy back; or an indexed write."""
+    """Full bank in order of time: append, all similarities, gather the survivors, copy back; or an indexed write.
+
+    Times and counts of the entries go along, as in the operation.
+    """
     rows = torch.arange(len(length), device=bank.device)
     if cursor is not None:
         bank[rows, cursor.long()] = item
@@ -123,6 +126,13 @@ def composed(
     kept = longer.gather(1, source.view(*source.shape, 1, 1).expand(-1, -1, *bank.shape[2:]))
     kept[rows, i] = (longer[rows, i] + longer[rows, i + 1]) / 2
     bank.copy_(kept)
+    assert count is not None
+    counts = torch.cat([count, torch.ones_like(count[:, :1])], 1)
+    merged = counts[rows, i] + counts[rows, i + 1]
+    count.copy_(counts.gather(1, source))
+    count[rows, i] = merged
+    if ts is not None and time is not None:
+        ts.copy_(torch.cat([ts, time.unsqueeze(1)], 1).gather(1, source))
 
 
 def op_args(inputs: Inputs) -> list[tuple[str, tuple[Any, ...]]]:

@@ -141,10 +141,10 @@ def oracle(
         above.append(parents)
     if not levels:
         return None
-    codes, count, sums = torch.full_like(keys, -1), torch.zeros_like(points), torch.zeros_like(total)
+    found = torch.full_like(keys, -1), torch.zeros_like(points), torch.zeros_like(total)
     for b, parents in enumerate(above):
-        _fill(codes[b], count[b], sums[b], parents)
-    return by_code(codes, count, sums)
+        _fill(found[0][b], found[1][b], found[2][b], parents)
+    return by_code(*found)
 
 
 def _fill(keys: Tensor, points: Tensor, total: Tensor, held: dict[int, tuple[int, Tensor]]) -> None:

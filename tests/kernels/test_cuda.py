@@ -11,7 +11,12 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
 # Gradients that are added up by atomics, whose order is not fixed.
-ATOMIC = {"hcam_read": {"d_contents", "d_code"}, "bank_read": {"d_pe"}}
+ATOMIC = {
+    "hcam_read": {"d_contents", "d_code"},
+    "bank_read": {"d_pe"},
+    "unproject_insert": {"total", "out2"},
+    "similarity_readout": {"out1", "d_key", "d_shrink"},
+}
 
 
 @pytest.fixture
