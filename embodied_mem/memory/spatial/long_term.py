@@ -51,6 +51,13 @@ class Recalled(NamedTuple):
 class LongTermMemory(nn.Module):
     """Tokens of one agent; see the module docstring."""
 
+    _first: Tensor
+    _ring: Tensor
+    _place: Tensor
+    _descriptor: Tensor
+    _count: Tensor
+    _written: Tensor
+
     def __init__(
         self,
         dim: int,
@@ -103,7 +110,7 @@ class LongTermMemory(nn.Module):
 
     def nbytes(self) -> int:
         """Return the bytes of the tokens, rings, places and descriptors held."""
-        tensors = (self._first, self._ring, self._place, self._descriptor, self._version, self._count)
+        tensors = (self._first, self._ring, self._place, self._descriptor, self._written, self._count)
         return sum(value.numel() * value.element_size() for value in tensors)
 
     @torch.no_grad()
@@ -125,7 +132,7 @@ class LongTermMemory(nn.Module):
         self._count[slot] += 1
         self._place[slot] = place.to(self._place)
         self._clock += 1
-        self._version[slot] = self._clock
+        self._written[slot] = self._clock
         self._descriptor[slot] = self._describe(value.unsqueeze(0), place.unsqueeze(0))[0]
 
     @torch.no_grad()
@@ -153,7 +160,7 @@ class LongTermMemory(nn.Module):
     @torch.no_grad()
     def search(self, value: Tensor, place: Tensor, count: int = 3) -> Recalled:
         """Return the ``count`` keys whose latest observation is nearest to (d,) at (3,) metres."""
-        self._search.sync(self._descriptor, self._version)
+        self._search.sync(self._descriptor, self._written)
         query = self._describe(value.to(self._first).unsqueeze(0), place.unsqueeze(0))
         rows, apart = (item[0] for item in self._search.query(query, count))
         rows, apart = rows[rows >= 0], apart[rows >= 0]
@@ -204,7 +211,7 @@ class LongTermMemory(nn.Module):
             if slot >= len(self._count):
                 self._grow(min(self.capacity, max(16, 2 * slot)))
         else:
-            slot = int(self._version[: len(self._order)].argmin())
+            slot = int(self._written[: len(self._order)].argmin())
             old = self._order[slot]
             assert old is not None
             del self._slots[old]
@@ -221,7 +228,7 @@ class LongTermMemory(nn.Module):
             "_place": weight.new_zeros(slots, 3),
             "_descriptor": weight.new_zeros(slots, self._search.dim),
             "_count": torch.zeros(slots, dtype=torch.int64),
-            "_version": torch.zeros(slots, dtype=torch.int64),
+            "_written": torch.zeros(slots, dtype=torch.int64),
         }
         for name, table in fresh.items():
             if slots:

@@ -95,7 +95,7 @@ class Mem4Nav:
         recent = self.short.read(value.unsqueeze(0), place.unsqueeze(0).double() - anchor, self.short_state)
         cosine = float(recent.cosine[0, 0])
         if cosine >= self.tau:
-            held = recent.index[0][recent.index[0] >= 0]
+            held = recent.entry[0][recent.entry[0] >= 0]
             places = self.short_state["place"][0, held] + anchor
             return Answer("short", recent.value[0, : len(held)], places, cosine)
         found = self.long.search(value, place)

@@ -70,7 +70,7 @@ class ReversibleStack(nn.Module):
     def _halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if x.shape[-1] != 2 * self.dim:
             raise UsageError(f"expected (..., {2 * self.dim}), two halves of {self.dim}, got {tuple(x.shape)}")
-        x1, x2 = x.to(self.mix[0][1].weight.dtype).chunk(2, -1)
+        x1, x2 = x.to(next(self.mix.parameters()).dtype).chunk(2, -1)
         return x1, x2
 
 

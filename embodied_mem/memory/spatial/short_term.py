@@ -24,7 +24,7 @@ __all__ = ["Recent", "ShortTermMemory"]
 class Recent(NamedTuple):
     """What a read found, best first."""
 
-    index: Tensor
+    entry: Tensor
     """(n, top) int64 entries, -1 where there are fewer."""
     cosine: Tensor
     """(n, top) cosines, -inf where there is no entry."""

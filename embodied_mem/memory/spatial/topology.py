@@ -16,6 +16,7 @@ It is a component: it has no learned part and no output of its own; `planning` r
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -79,16 +80,16 @@ class TopologyGraph:
         ``weight`` (n, N, N) inf without an edge, ``walked`` (n, N, N) times, ``node`` (n,) current or -1, ``clock``.
         """
         N, D = self.config.nodes, self.config.dim
-        whole = {"dtype": torch.int64, "device": device}
+        whole = partial(torch.full, dtype=torch.int64, device=device)
         return {
             "feature": torch.zeros(n, N, D, device=device),
             "place": torch.zeros(n, N, 3, device=device),
-            "visits": torch.zeros(n, N, **whole),
-            "time": torch.full((n, N), -1, **whole),
+            "visits": whole((n, N), 0),
+            "time": whole((n, N), -1),
             "weight": torch.full((n, N, N), torch.inf, device=device),
-            "walked": torch.zeros(n, N, N, **whole),
-            "node": torch.full((n,), -1, **whole),
-            "clock": torch.zeros(n, **whole),
+            "walked": whole((n, N, N), 0),
+            "node": whole((n,), -1),
+            "clock": whole((n,), 0),
         }
 
     def advance(

@@ -180,13 +180,13 @@ def test_rebasing_there_and_back_leaves_what_is_read_unchanged():
     during = short.read(query, at.double() + a.double() - b.double(), moved)
     after = short.read(query, at, short.rebase(b, a, moved))
     for found in (during, after):
-        assert torch.equal(found.index, before.index) and torch.equal(found.cosine, before.cosine)
+        assert torch.equal(found.entry, before.entry) and torch.equal(found.cosine, before.cosine)
 
 
 def test_reset_empties_one_row_and_an_empty_list_says_so():
     short = ShortTermMemory(dim=2, entries=4, top=2)
     found = short.read(torch.ones(1, 2), torch.zeros(1, 3), short.initial_state(1))
-    assert found.index.tolist() == [[-1, -1]] and found.cosine.isinf().all() and not found.value.any()
+    assert found.entry.tolist() == [[-1, -1]] and found.cosine.isinf().all() and not found.value.any()
     _, state = short.write(torch.tensor([1, 1]), torch.ones(2, 2), torch.zeros(2, 3), short.initial_state(2))
     _, state = short.write(
         torch.tensor([2, 2]), torch.ones(2, 2), torch.zeros(2, 3), state, torch.tensor([True, False])

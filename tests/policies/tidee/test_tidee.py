@@ -120,6 +120,7 @@ def top1(network, memory, scenes, items, prior):
     return float(np.mean([int(b) == prior[item] + ITEMS for b, (_, item) in zip(best, asked)]))
 
 
+@pytest.mark.full  # what it reaches hangs on seed and machine
 def test_the_memory_network_learns_where_things_belong_and_reads_it_for_new_kinds_from_memory():
     generator = np.random.default_rng(1)
     # Every held-out kind shares its receptacle with one that is learned.
