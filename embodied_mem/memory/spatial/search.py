@@ -26,7 +26,7 @@ class VectorSearch(ABC):
 
     def __init__(self, dim: int) -> None:
         self.dim = dim
-        self._versions = np.zeros(0, np.int64)
+        self._versions: np.ndarray = np.zeros(0, np.int64)
 
     def sync(self, vectors: Tensor, versions: Tensor) -> None:
         """Take over the table.
