@@ -23,7 +23,7 @@ from embodied_mem.files import atomic_write_json
 from embodied_mem.policies.tidee.scene import scene_of
 from embodied_mem.policies.tidee.tidy import TidyConfig, tidy
 from embodied_mem.policies.tidee.training import Tidee, TideeConfig
-from embodied_mem.results import machine_info
+from embodied_mem.results import make_result
 
 FILE = Path(__file__).resolve().parent / "results" / "tidee.json"
 HOUSE = GeneratorConfig(rooms=(3, 4), boxes=60, clutter=0.9)
@@ -38,7 +38,7 @@ ROWS: dict[str, tuple[bool, dict[str, bool]]] = {
 
 
 def measure(houses: int, test: int, steps: int, width: int, seed: int = 0) -> dict[str, Any]:
-    """Return the document of the table: one summary per row and metric.
+    """Return the result: the first row as the agent, the ablations as its controls.
 
     Args:
         houses: generated houses to remember and learn from.
@@ -63,16 +63,24 @@ def measure(houses: int, test: int, steps: int, width: int, seed: int = 0) -> di
         played = [tidy(plan, trained[memory], TidyConfig(**switches), seed=k) for k, plan in enumerate(plans)]
         values = {key: np.array([score[key] for score in played], dtype=np.float64) for key in METRICS}
         rows[name] = {key: summarise([[value]], "mean") for key, value in values.items()}
-    return {
-        "houses": houses,
-        "episodes": len(plans),
-        "steps": steps,
-        "width": width,
-        "seed": seed,
-        "training_seconds": round(seconds, 1),
-        "machine": machine_info(),
-        "rows": rows,
-    }
+    (first, own), *others = rows.items()
+    config = {"houses": houses, "test": test, "steps": steps, "width": width}
+    return make_result(
+        "experiment",
+        first,
+        {
+            **config,
+            "command_line": "python -m embodied_mem.experiments.tidee "
+            + " ".join(f"--{name} {value}" for name, value in config.items()),
+        },
+        own,
+        seeds=[seed],
+        episodes=len(plans),
+        controls=dict(others),
+        tasks={"tidy generated houses": {"metrics": own, "controls": dict(others)}},
+        seconds=seconds,
+        notes=["seconds are those of training; every column tidies the same messes with the same detector"],
+    )
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -84,9 +92,9 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--out", type=Path, default=FILE)
     given = parser.parse_args(words)
-    document = measure(given.houses, given.test, given.steps, given.width)
-    atomic_write_json(given.out, document)
-    for name, row in document["rows"].items():
+    result = measure(given.houses, given.test, given.steps, given.width)
+    atomic_write_json(given.out, result)
+    for name, row in {result["name"]: result["metrics"], **result["controls"]}.items():
         print(name, {key: None if cell["mean"] is None else round(cell["mean"], 3) for key, cell in row.items()})
 
 
