@@ -59,12 +59,15 @@ class _MaskedTaps(torch.autograd.Function):
         ctx.save_for_backward(x, weight, segment)
         T, back = x.shape[1], state.shape[1]
         crossings = [_crossings(segment, tap) for tap in range(1, len(weight))]
+        keep = [(~crosses).to(x.dtype) for crosses, _ in crossings]
         y, after = x.new_empty(x.shape), torch.zeros_like(state)
         for rows in _blocks(x):
             block = x[rows]
             out = y[rows].copy_(block).mul_(weight[0])
-            for tap, (crosses, _) in enumerate(crossings, 1):
-                out[:, tap:].addcmul_(block[:, : max(T - tap, 0)].masked_fill(crosses[rows], 0), weight[tap])
+            # finite, so that a product with 0 is 0; masking by index takes six times as long
+            block = block.nan_to_num()
+            for tap, kept in enumerate(keep, 1):
+                out[:, tap:].addcmul_(block[:, : max(T - tap, 0)] * kept[rows], weight[tap])
         for tap, (_, leaves) in enumerate(crossings, 1):
             first = max(T - tap, 0)
             after[:, first + tap - T : tap] += (x[:, first:] * weight[tap]).masked_fill_(leaves, 0)
@@ -79,14 +82,15 @@ class _MaskedTaps(torch.autograd.Function):
         x, weight, segment = ctx.saved_tensors
         T, back = x.shape[1], d_after.shape[1]
         crossings = [_crossings(segment, tap) for tap in range(1, len(weight))]
+        keep = [(~crosses).to(x.dtype) for crosses, _ in crossings]
         d_x, d_weight = x.new_empty(x.shape), torch.zeros_like(weight)
         for rows in _blocks(x):
             block, pull = x[rows], d_y[rows]
             out = d_x[rows].copy_(pull).mul_(weight[0])
             d_weight[0] += (pull * block).sum((0, 1))
-            for tap, (crosses, _) in enumerate(crossings, 1):
+            for tap, kept in enumerate(keep, 1):
                 first = max(T - tap, 0)
-                inside = pull[:, tap:].masked_fill(crosses[rows], 0)
+                inside = pull[:, tap:] * kept[rows]
                 out[:, :first].addcmul_(inside, weight[tap])
                 d_weight[tap] += inside.mul_(block[:, :first]).sum((0, 1))
         for tap, (_, leaves) in enumerate(crossings, 1):

@@ -39,3 +39,23 @@ def test_values_and_gradients_of_the_loop(T, taps, padded):
     wanted = torch.autograd.grad((expected * probe).sum() + (last * tail).sum(), (x, state, weight))
     for a, b in zip(found, wanted):
         assert torch.allclose(a, b, atol=1e-12)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_overflowed_does_not_cross_a_reset(bad):
+    x = torch.ones(2, 6, 3)
+    x[0, 2] = bad
+    resets = torch.zeros(2, 6, dtype=bool)
+    resets[:, 3] = True
+    y, after = short_conv(x, torch.zeros(2, 3, 3), torch.ones(4, 3), resets)
+    assert torch.equal(y[0, 3:], y[1, 3:]) and torch.equal(after[0], after[1])
+    assert not y[0, 2].isfinite().any()
+
+
+def test_rows_in_blocks_equal_rows_at_once(monkeypatch):
+    x, state, weight = torch.randn(5, 7, 3), torch.randn(5, 3, 3), torch.randn(4, 3)
+    resets = torch.rand(5, 7) < 0.3
+    whole = short_conv(x, state, weight, resets)
+    monkeypatch.setattr("embodied_mem.memory.short_conv._BLOCK_BYTES", 2 * 7 * 3 * 4)
+    for a, b in zip(short_conv(x, state, weight, resets), whole):
+        torch.testing.assert_close(a, b)
