@@ -155,8 +155,9 @@ class GatedDelta(MemoryModule):
     ) -> tuple[Tensor, State]:
         """Advance T tokens, `chunk` at a time; see `MemoryModule.sequence`."""
         B, T, _ = inputs.x.shape
-        projected = torch.addmm(self.bias, inputs.x.reshape(B * T, -1), self.project).view(B, T, -1)
-        pre, gate, gates = projected.split_with_sizes(self.sizes, -1)
+        flat, parts = inputs.x.reshape(B * T, -1), zip(self.bias.split(self.sizes), self.project.split(self.sizes, 1))
+        # part by part: the gradient of a joined product would first be joined, 8 MB at a training batch
+        pre, gate, gates = (torch.addmm(bias, flat, weight).view(B, T, -1) for bias, weight in parts)
         if resets is None:
             resets = torch.zeros(inputs.x.shape[:2], dtype=torch.bool, device=inputs.x.device)
         new: State = {}
