@@ -11,53 +11,19 @@ import torch
 from torch import Tensor
 
 from embodied_mem.errors import UsageError
+from embodied_mem.kernels import morton_decode as decode
+from embodied_mem.kernels import morton_encode as encode
 
 __all__ = ["MAX_DEPTH", "cells_of", "centres_of", "check_depth", "children", "decode", "encode", "parent"]
 
 MAX_DEPTH = 21
 """Bits per axis that an int64 code can hold."""
 
-_SPREAD = (
-    (32, 0x1F00000000FFFF),
-    (16, 0x1F0000FF0000FF),
-    (8, 0x100F00F00F00F00F),
-    (4, 0x10C30C30C30C30C3),
-    (2, 0x1249249249249249),
-)
-_GATHER = (
-    (2, 0x10C30C30C30C30C3),
-    (4, 0x100F00F00F00F00F),
-    (8, 0x1F0000FF0000FF),
-    (16, 0x1F00000000FFFF),
-    (32, 0x1FFFFF),
-)
-
 
 def check_depth(depth: int) -> None:
     """Raise unless 1 <= depth <= 21."""
     if not 1 <= depth <= MAX_DEPTH:
         raise UsageError(f"expected an octree depth in [1, {MAX_DEPTH}], got {depth}; choose a larger cell")
-
-
-def encode(cells: Tensor) -> Tensor:
-    """Return codes (...) int64 of cells (..., 3) int64 in [0, 2^21).
-
-    >>> encode(torch.tensor([[1, 0, 0], [0, 1, 0], [0, 0, 1], [3, 3, 3]])).tolist()
-    [1, 2, 4, 63]
-    """
-    spread = cells
-    for shift, keep in _SPREAD:
-        spread = (spread | (spread << shift)) & keep
-    x, y, z = spread.unbind(-1)
-    return x | (y << 1) | (z << 2)
-
-
-def decode(codes: Tensor) -> Tensor:
-    """Return the cells (..., 3) int64 of codes (...) int64, the inverse of `encode`."""
-    gathered = torch.stack([codes, codes >> 1, codes >> 2], -1) & 0x1249249249249249
-    for shift, keep in _GATHER:
-        gathered = (gathered | (gathered >> shift)) & keep
-    return gathered
 
 
 def parent(codes: Tensor, levels: int = 1) -> Tensor:
