@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     ("_version", "errors", "files"),
-    ("registry", "devices"),
+    ("registry", "devices", "private_ray"),
     ("config",),
     ("spaces",),
     ("geometry",),

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from embodied_mem.envs.thor.player import PlayerConfig, PlayerFailure
 from embodied_mem.envs.thor.row import Row
 from embodied_mem.errors import UsageError
+from embodied_mem.private_ray import start_private_ray
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ class RaySeats:
 
         self._own_ray = not ray.is_initialized()
         if self._own_ray:
-            ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            start_private_ray()
         # Houses may be many; they are stored once and not sent with every actor.
         self._ray, self._make = ray, ray.put(make)
         self._config = config

@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from embodied_mem.private_ray import start_private_ray
+
 BATCH, MINIBATCH, EPOCHS, ROW = 4096, 1024, 2, 64
 ENV = "embodied_mem.envs:embodied_mem/RepeatPrevious-v0"
 
@@ -200,9 +202,7 @@ def _agent() -> Any:
 
 
 def _algorithm(config: Any) -> Iterate:
-    import ray
-
-    ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False)
+    start_private_ray(num_cpus=3)
     algorithm = config.build_algo()
 
     def iterate() -> int:

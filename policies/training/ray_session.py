@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from embodied_mem.policies.rllib.config import TrainConfig
+from embodied_mem.private_ray import start_private_ray
 
 OFFLINE_ACTORS = 4
 """Tasks and actors that ray.data holds at once while it reads episodes; with fewer it waits for ever."""
@@ -33,14 +34,7 @@ def ray_session(address: str, config: TrainConfig, concurrent: int = 1) -> Itera
         needed = concurrent * (1 + config.num_env_runners + config.num_learners + offline)
         # Logical CPUs only admit actors; more of them than cores lets a small machine run a large preset.
         cpus = max(os.cpu_count() or 1, needed)
-        ray.init(
-            address="local",
-            num_cpus=cpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _system_config={"metrics_report_interval_ms": 3_600_000},
-        )
+        start_private_ray(num_cpus=cpus, _system_config={"metrics_report_interval_ms": 3_600_000})
     else:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     try:

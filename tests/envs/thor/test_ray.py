@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from embodied_mem.envs.thor.env import BatchedThorPointNav
+from embodied_mem.private_ray import start_private_ray
 
 pytest.importorskip("ai2thor")
 SMALL = {"player": "standin", "width": 16, "height": 16, "start_timeout": 280.0, "step_timeout": 200.0, "scenes": 1}
@@ -18,7 +19,7 @@ def rows():
     ray = pytest.importorskip("ray")
     started = not ray.is_initialized()
     if started:
-        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+        start_private_ray(num_cpus=2)
     env = BatchedThorPointNav(2, backend="ray", actor_cpus=0.5, autoreset_mode="DISABLED", **SMALL)
     yield env
     env.close()

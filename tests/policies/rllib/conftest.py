@@ -6,6 +6,7 @@ import pytest
 from gymnasium import spaces
 
 from embodied_mem.envs.base import BatchedEnv
+from embodied_mem.private_ray import start_private_ray
 
 COUNTER = "EmbodiedMemTest/Counter-v0"
 FLAKY = "EmbodiedMemTest/Flaky-v0"
@@ -73,6 +74,6 @@ def local_ray():
     """A private Ray with two CPUs."""
     import ray
 
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    start_private_ray(num_cpus=2)
     yield ray
     ray.shutdown()

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from embodied_mem.private_ray import start_private_ray
+
 TINY = """
 description: a run that ends after a few iterations
 env: RepeatPrevious-v0
@@ -30,7 +32,7 @@ def tiny(tmp_path_factory):
 def local_ray():
     import ray
 
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    start_private_ray(num_cpus=2)
     yield ray
     ray.shutdown()
 
