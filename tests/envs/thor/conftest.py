@@ -30,7 +30,7 @@ def standins(parent=None):
     return found
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def home(tmp_path_factory):
     """The client writes logs and locks into the home folder; a downloaded build lies in the real one."""
     before = os.environ.get("HOME")
