@@ -57,6 +57,22 @@ def compiled_case(request) -> Case:
     return request.param
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave two of three combinations of a check's own parameters to the long form, where there are several.
+
+    That holds for variants of a memory, and for A7, which has 27. Which third stays rotates from case to case, so every
+    combination still runs on many of them.
+    """
+    for item in items:
+        call = getattr(item, "callspec", None)
+        case = call.params.get("case") if call else None
+        if not isinstance(case, Case):
+            continue
+        own = {name: index for name, index in call.indices.items() if name != "case"}
+        if own and (case.config or len(own) > 2) and sum(call.indices.values()) % 3:
+            item.add_marker(pytest.mark.full)
+
+
 @pytest.fixture
 def cases() -> type[Case]:
     return Case

@@ -58,7 +58,7 @@ def test_hold_is_accurate_at_tiny_steps_in_float32():
 
 
 def test_states_start_with_half_lives_over_the_decades():
-    ssm = build(states=2000).ssms[0]
+    ssm = build(states=256).ssms[0]
     half_life = 0.6931 / (ssm.A_log.exp() * ssm.dt_log.exp())
     assert half_life.min() > 13 and half_life.max() < 1400
     assert 100 < half_life.median() < 180
