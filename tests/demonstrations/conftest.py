@@ -18,7 +18,10 @@ class Pointing(BatchedEnv):
 
     def __init__(self, num_envs=1, *, pictures=True, tells=True, scalar=False, **kwargs):
         self.pictures, self.tells = pictures, tells
-        named = {"vector": spaces.Box(-np.inf, np.inf, (3,), np.float32), "goal": spaces.Box(-1.0, 1.0, (1,), np.float32)}
+        named = {
+            "vector": spaces.Box(-np.inf, np.inf, (3,), np.float32),
+            "goal": spaces.Box(-1.0, 1.0, (1,), np.float32),
+        }
         named["instruction"] = spaces.Box(0, 255, (32,), np.uint8)
         if pictures:
             named["rgb"] = spaces.Box(0, 255, (16, 24, 3), np.uint8)
@@ -40,7 +43,11 @@ class Pointing(BatchedEnv):
         first = actions if actions.ndim == 1 else actions[:, 0]
         self.error = np.where(active, np.maximum(self.error, np.abs(first - self.target)), self.error)
         self.t += active
-        return (-np.abs(first - self.target)).astype(np.float32) * active, active & (self.t >= self.horizon), ~active & False
+        return (
+            (-np.abs(first - self.target)).astype(np.float32) * active,
+            active & (self.t >= self.horizon),
+            ~active & False,
+        )
 
     def _observe(self):
         n = self.num_envs
