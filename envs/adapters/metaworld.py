@@ -5,8 +5,8 @@ place (zeros with ``goal="hidden"``, as in its meta-learning benchmarks). Action
 gripper. Objects and goal of an episode are drawn by the package from the task's own range with the episode's seed,
 instead of from a list of fifty. Success at any step is success and ends the episode, as in the package's evaluation.
 
-``rgb`` is the package's camera ``corner2``, turned upright; shadows and multi-sampling are off, which on a software rasteriser is ten
-times as fast and changes pixels.
+``rgb`` is the package's camera ``corner2``, turned upright; shadows and multi-sampling are off, which on a software
+rasteriser is ten times as fast and changes pixels.
 """
 
 from __future__ import annotations
