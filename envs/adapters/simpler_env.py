@@ -50,7 +50,7 @@ class BatchedSimplerEnv(BatchedCopies):
             raise UsageError(f"unknown task {task!r}{nearest(task, TASKS)}; tasks: {', '.join(TASKS)}")
         self.task, self.horizon = task, TASKS[task]
         self._package = need("simpler_env", INSTALL)
-        self._observation = need("simpler_env.utils.env.observation_utils", INSTALL)
+        self._drawing = need("simpler_env.utils.env.observation_utils", INSTALL)
         super().__init__(num_envs, **{"sensors": ("rgb", "instruction"), **kwargs})
 
     def _make(self) -> Any:
@@ -68,7 +68,7 @@ class BatchedSimplerEnv(BatchedCopies):
     def _seen_of(self, copy: Any, observed: Any) -> dict[str, np.ndarray]:
         import cv2
 
-        picture = self._observation.get_image_from_maniskill2_obs_dict(copy, observed)
+        picture = self._drawing.get_image_from_maniskill2_obs_dict(copy, observed)
         return {"rgb": cv2.resize(picture, (self.width, self.height), interpolation=cv2.INTER_AREA)}
 
 
