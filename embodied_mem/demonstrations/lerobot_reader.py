@@ -143,7 +143,10 @@ def _decode(cells: list[Any], name: str) -> np.ndarray:
     """Return pictures (T, H, W, 3) uint8 of encoded ones."""
     import cv2
 
-    pictures = [cv2.imdecode(np.frombuffer(cell["bytes"], np.uint8), cv2.IMREAD_COLOR_RGB) for cell in cells]
-    if any(picture is None for picture in pictures):
-        raise UsageError(f"a picture of {name!r} cannot be decoded")
+    pictures = []
+    for cell in cells:
+        picture = cv2.imdecode(np.frombuffer(cell["bytes"], np.uint8), cv2.IMREAD_COLOR_RGB)
+        if picture is None:
+            raise UsageError(f"a picture of {name!r} cannot be decoded")
+        pictures.append(picture)
     return np.stack(pictures)

@@ -33,7 +33,7 @@ EPISODES, TASKS, STATS = "meta/episodes/chunk-000/file-000.parquet", "meta/tasks
 class LeRobotWriter:
     """Writes groups of takes."""
 
-    places = ("data", "videos")
+    places: tuple[str, ...] = ("data", "videos")
     """Folders that hold groups' files only."""
 
     def __init__(self, folder: Path, kinds: Kinds, *, env: str, fps: int, crf: int) -> None:
@@ -112,7 +112,7 @@ class LeRobotWriter:
             "splits": {"train": f"0:{len(entries)}"},
             "data_path": DATA,
             "video_path": VIDEO if videos else None,
-            "features": {name: _feature(*kind, self.fps) for name, kind in layout.items()},
+            "features": {name: _feature(dtype, shape, self.fps) for name, (dtype, shape) in layout.items()},
         }
         atomic_write_json(self.folder / INFO, info)
         return [EPISODES, TASKS, STATS, INFO]

@@ -31,7 +31,7 @@ MAIN, METADATA = "data/main_data.hdf5", "data/metadata.json"
 class MinariWriter:
     """Stages groups of takes, then builds the data set."""
 
-    places = (STAGED,)
+    places: tuple[str, ...] = (STAGED,)
     """Folders that hold groups' files only."""
 
     def __init__(

@@ -89,8 +89,14 @@ class BatchedGymRobotics(BatchedCopies):
         return Outcome(self._seen_of(copy, observed), float(reward), terminated, truncated, success)
 
     def _seen_of(self, copy: Any, observed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        copy.unwrapped.last_achieved = observed["achieved_goal"]
         seen = {"vector": observed["observation"], "goal": observed["desired_goal"]}
         return {**seen, **({"rgb": copy.render()} if "rgb" in self.sensors else {})}
+
+    def privileged(self) -> dict[str, np.ndarray]:
+        """Return ``achieved_goal`` (N, ...) float64: what is where the goal wants it."""
+        rows = range(self.num_envs)
+        return {"achieved_goal": np.stack([self.copy(row).unwrapped.last_achieved for row in rows])}
 
 
 class GymRobotics(SingleEnv):

@@ -72,7 +72,7 @@ class BatchedManiSkill(BatchedCopies):
         return spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
 
     def _make(self) -> Any:
-        mode = {} if self.control is None else {"control_mode": self.control}
+        mode: dict[str, Any] = {} if self.control is None else {"control_mode": self.control}
         pictures = any(name in CAMERAS for name in self.sensors)
         return gymnasium.make(
             self.task,
