@@ -145,8 +145,8 @@ def _decode(cells: list[Any], name: str) -> np.ndarray:
 
     pictures = []
     for cell in cells:
-        picture = cv2.imdecode(np.frombuffer(cell["bytes"], np.uint8), cv2.IMREAD_COLOR_RGB)
+        picture = cv2.imdecode(np.frombuffer(cell["bytes"], np.uint8), cv2.IMREAD_COLOR)
         if picture is None:
             raise UsageError(f"a picture of {name!r} cannot be decoded")
-        pictures.append(picture)
+        pictures.append(picture[:, :, ::-1])
     return np.stack(pictures)

@@ -51,16 +51,15 @@ def tasks_table(tasks: Sequence[str]) -> Any:
     """Return the table of tasks: ``task_index``, and the text as the index that pandas restores."""
     arrow, _ = load_arrow()
     table = arrow.table({"task_index": np.arange(len(tasks)), "task": list(tasks)})
+    kinds = {"task_index": ("int64", "int64"), "task": ("unicode", "object")}
     about = {
         "index_columns": ["task"],
         "column_indexes": [],
         "columns": [
-            {"name": "task_index", "field_name": "task_index", "pandas_type": "int64", "numpy_type": "int64"},
-            {"name": "task", "field_name": "task", "pandas_type": "unicode", "numpy_type": "object"},
+            {"name": name, "field_name": name, "pandas_type": kind, "numpy_type": numpy, "metadata": None}
+            for name, (kind, numpy) in kinds.items()
         ],
         "creator": {"library": "pyarrow", "version": arrow.__version__},
         "pandas_version": "2.0.0",
     }
-    for item in about["columns"]:
-        item["metadata"] = None
     return table.replace_schema_metadata({"pandas": json.dumps(about)})

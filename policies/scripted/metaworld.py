@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,8 @@ class MetaWorldExpert:
             ) from error
         if task not in ENV_POLICY_MAP:
             raise UsageError(f"expected an environment of Meta-World, got {env.unwrapped} with task {task!r}")
-        self._policies = [ENV_POLICY_MAP[task]() for _ in range(env.num_envs)]
+        policy: Callable[[], Any] = ENV_POLICY_MAP[task]
+        self._policies = [policy() for _ in range(env.num_envs)]
 
     def initial_state(self, n: int, seed: int | None = None) -> dict[str, Any]:
         """Return an empty state: the policies look at the present only."""

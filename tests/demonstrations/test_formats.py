@@ -119,6 +119,28 @@ def test_a_foreign_lerobot_data_set_is_read_without_a_journal(recorded):
         open_dataset(out)
 
 
+def test_pictures_in_the_table_are_read_too(recorded):
+    import cv2
+    import pyarrow
+
+    out, _ = recorded(env_options={"pictures": False})
+    name = "observation.images.top"
+    for path in out.glob("data/*/*.parquet"):
+        table = parquet.read_table(path)
+        cells = []
+        for row in table.to_pylist():
+            picture = np.zeros((4, 6, 3), np.uint8)
+            picture[..., 0], picture[..., 2] = row["episode_index"], row["frame_index"]
+            cells.append({"bytes": cv2.imencode(".png", picture[:, :, ::-1])[1].tobytes(), "path": None})
+        kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+        parquet.write_table(table.append_column(name, pyarrow.array(cells, kind)), path)
+    info = json.loads((out / "meta/info.json").read_text())
+    info["features"][name] = {"dtype": "image", "shape": [4, 6, 3], "names": ["height", "width", "channels"]}
+    (out / "meta/info.json").write_text(json.dumps(info))
+    frames = open_dataset(out, verify=False)[5].images["top"]
+    assert (frames[..., 0] == 5).all() and np.array_equal(frames[:, 0, 0, 2], np.arange(len(frames)))
+
+
 def test_an_episode_checks_its_shapes():
     good = {"instruction": "", "images": {}, "actions": np.zeros((3, 2)), "seed": 0, "success": True}
     assert len(Episode(state=np.zeros((3, 4)), **good)) == 3
