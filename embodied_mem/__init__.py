@@ -17,6 +17,7 @@ _CALLS = {
     "train": "embodied_mem.experiments.training:train",
     "evaluate": "embodied_mem.evaluation:evaluate",
     "make_vec": "embodied_mem.envs.make:make_vec",
+    "record": "embodied_mem.experiments.recording:record_demonstrations",
 }
 
 __all__ = ["__version__", *_CALLS]

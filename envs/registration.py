@@ -39,7 +39,7 @@ class Registration:
     oracle: Score = None
     """Mean return of the scripted oracle, which reads the hidden state: the optimum, or what the docstring says."""
     external: bool = False
-    """It needs a program of its own to run (a simulator's player); nothing is started before the first reset."""
+    """It is another package's simulator, or needs a player of its own; its contract tests lie beside its adapter."""
     needs: tuple[str, ...] = ()
     """Modules of optional packages without which it cannot be made."""
 
@@ -68,6 +68,11 @@ def _tabletop(
         oracle=1.0,
         needs=("mujoco", "gymnasium_robotics"),
     )
+
+
+def _adapter(name: str, module: str, summary: str, needs: tuple[str, ...]) -> Registration:
+    home = f"embodied_mem.envs.adapters.{module}"
+    return Registration(f"{name}-v0", f"{home}:{name}", f"{home}:Batched{name}", summary, external=True, needs=needs)
 
 
 ENVIRONMENTS: tuple[Registration, ...] = (
@@ -452,6 +457,15 @@ ENVIRONMENTS: tuple[Registration, ...] = (
     _tabletop("PutBlockBack", "put_block_back", "a block to the middle, press, back to its patch", (1 / 4,) * 3),
     _tabletop("RearrangeBlock", "rearrange_block", "swap two like blocks around a button press", (1 / 2,) * 3),
     _tabletop("ReturnToStart", "return_to_start", "a block to the zone, press, back to where it was", (0.065,) * 3),
+    _adapter("MetaWorld", "metaworld", "Meta-World: one of fifty tasks of a Sawyer arm", ("metaworld",)),
+    _adapter("GymRobotics", "gym_robotics", "gymnasium-robotics: Fetch and point mazes", ("gymnasium_robotics",)),
+    _adapter("ManiSkill", "mani_skill", "ManiSkill 3: a task on SAPIEN", ("mani_skill",)),
+    _adapter(
+        "MikasaRobo", "mikasa_robo", "MIKASA-Robo: a memory task on ManiSkill", ("mani_skill", "mikasa_robo_suite")
+    ),
+    _adapter("Robosuite", "robosuite", "robosuite: a single-arm task", ("robosuite",)),
+    _adapter("Libero", "libero", "LIBERO: a language-conditioned task", ("libero",)),
+    _adapter("SimplerEnv", "simpler_env", "SimplerEnv: a real-robot task rebuilt in simulation", ("simpler_env",)),
 )
 
 

@@ -19,6 +19,7 @@ FLOORS = [
     ("perception",),
     ("memory",),
     ("agent", "heads"),
+    ("demonstrations",),
     ("stream",),
     ("policies",),
     ("evaluation",),

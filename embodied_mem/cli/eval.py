@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 from rich.table import Table
 
-from embodied_mem.cli.output import emit_json, progress, stdout
+from embodied_mem.cli.output import counting, emit_json, stdout
 from embodied_mem.cli.suite_options import SuiteCommand, chosen
 from embodied_mem.errors import UsageError
-
-if TYPE_CHECKING:
-    from embodied_mem.evaluation.evaluate import Progress
 
 
 def register(app: typer.Typer) -> None:
@@ -56,7 +50,7 @@ def register(app: typer.Typer) -> None:
         if out is None and (resume or shard is not None):
             raise UsageError("expected --out DIR with --resume or --shard: the folder to continue or to share")
         folder = _fresh_folder(suite, agent or checkpoint[0]) if out is None else out
-        with _bar() as report:
+        with counting("episodes") as report:
             result = evaluate(
                 who,
                 suite,
@@ -112,27 +106,6 @@ def _fresh_folder(suite: str, agent: str) -> Path:
         number += 1
         found = base.with_name(f"{base.name}-{number}")
     return found
-
-
-@contextmanager
-def _bar() -> Iterator[Progress]:
-    """Yield a progress function; its first call draws a bar with rate and time left on stderr."""
-    bar, handle, started, first = progress(), None, 0.0, 0
-
-    def report(done: int, total: int, label: str) -> None:
-        nonlocal handle, started, first
-        if handle is None:
-            started, first = time.monotonic(), done
-            bar.start()
-            handle = bar.add_task(label, total=total, rate="")
-        rate = (done - first) / max(time.monotonic() - started, 1e-6)
-        bar.update(handle, completed=done, description=label, rate=f"{rate:.1f} episodes/s")
-
-    try:
-        yield report
-    finally:
-        if handle is not None:
-            bar.stop()
 
 
 def comparisons(result: dict[str, Any]) -> list[Table]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -82,6 +84,31 @@ def progress() -> Progress:
         console=console,
         transient=False,
     )
+
+
+@contextmanager
+def counting(unit: str) -> Iterator[Callable[[int, int, str], None]]:
+    """Yield a function of (done, all, label); its first call draws a bar with rate and time left on stderr.
+
+    Args:
+        unit: what is counted, for the rate.
+    """
+    bar, handle, started, first = progress(), None, 0.0, 0
+
+    def report(done: int, total: int, label: str) -> None:
+        nonlocal handle, started, first
+        if handle is None:
+            started, first = time.monotonic(), done
+            bar.start()
+            handle = bar.add_task(label, total=total, rate="")
+        rate = (done - first) / max(time.monotonic() - started, 1e-6)
+        bar.update(handle, completed=done, total=total, description=label, rate=f"{rate:.1f} {unit}/s")
+
+    try:
+        yield report
+    finally:
+        if handle is not None:
+            bar.stop()
 
 
 def _number(value: Any) -> str:

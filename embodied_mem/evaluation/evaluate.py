@@ -227,7 +227,7 @@ def _finish(
             seconds=seconds,
             env_steps=env_steps,
             out=folder,
-            notes=[*plan.notes, *plan.cast.reasons(plan.suite), *notes],
+            notes=[*plan.suite.notes, *plan.notes, *plan.cast.reasons(plan.suite), *notes],
         )
     )
     if folder is not None:

@@ -88,6 +88,8 @@ class Suite:
     """Rows that step in lockstep."""
     options: tuple[Option, ...] = ()
     """Options on the command line beside the common ones."""
+    notes: tuple[str, ...] = ()
+    """What goes into every result: tasks of the published suite that are left out, and why."""
 
 
 def load_suite(name: str) -> Suite:
