@@ -247,8 +247,12 @@ class WireServer:
 
     async def _send(self, socket: Any, message: Message) -> None:
         try:
+            data = pack(message)
+        except UsageError as problem:
+            data = pack(error("failed", f"the answer has no form on the wire: {problem}"))
+        try:
             async with asyncio.timeout(self.settings.send_s):
-                await socket.send(pack(message))
+                await socket.send(data)
         except TimeoutError:
             # It does not read: a closing handshake would wait for it once more.
             socket.transport.abort()
