@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
             True, "--exact/--waiting-only", help="Forward all rows, so that no bit depends on the others, or fewer."
         ),
         sample: bool | None = typer.Option(None, "--sample/--mode", help="Draw actions, or the most likely one."),
-        idle: float = typer.Option(60.0, "--idle", help="Seconds of silence after which a client loses its row."),
+        idle: float = typer.Option(300.0, "--idle", help="Seconds of silence after which a client loses its row."),
         device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or cuda:i."),
         as_json: bool = typer.Option(False, "--json", help="Print one JSON value on stdout once clients can connect."),
     ) -> None:

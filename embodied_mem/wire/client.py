@@ -47,7 +47,7 @@ class Link:
             address: ``ws://host:port`` or ``wss://host``.
             kind: what has to be served there: ``policy`` or ``env``.
             timeout_s: longest wait for an answer.
-            patience_s: how long to try again while every row is taken (a client that left frees its row a little later).
+            patience_s: how long to try again while every row is taken: a client that left frees its row a little later.
             token: secret of the server; None = what the environment names (`messages.TOKEN_VARIABLE`).
 
         Raises:
@@ -90,7 +90,11 @@ class Link:
             self._socket.send(pack(message(request, **fields)))
         except (ConnectionClosed, OSError) as problem:
             # An error message may lie unread in front of the end, and says more.
-            self.receive(request)
+            try:
+                self.receive(request)
+            except RemoteError as said:
+                if said.code is not None:
+                    raise
             raise RemoteError(f"{self.address} went away: {problem}") from problem
 
     def receive(self, answer: str) -> Message:

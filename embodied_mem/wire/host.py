@@ -66,7 +66,9 @@ class Copies:
             raise UsageError(f"expected the options reset_mask and episode, got {sorted(options)[:8]}")
         if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.shape != (self.num_envs,):
             raise UsageError(f"expected reset_mask as bool of shape {(self.num_envs,)}")
-        if episode is not None and (np.shape(episode) != (self.num_envs,) or np.asarray(episode).dtype.kind not in "iu"):
+        if episode is not None and (
+            np.shape(episode) != (self.num_envs,) or np.asarray(episode).dtype.kind not in "iu"
+        ):
             raise UsageError(f"expected episode as integers of shape {(self.num_envs,)}")
         if seed is not None:
             if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:

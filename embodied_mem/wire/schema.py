@@ -173,7 +173,12 @@ def _pick(observed: Any, leaf: Leaf) -> np.ndarray:
 
 def _cast(leaf: Leaf, value: Any) -> np.ndarray:
     array = np.asarray(value)
-    if array.dtype != leaf.dtype and "".join(sorted(array.dtype.kind + leaf.dtype.kind)) not in ("ff", "ii", "iu", "uu"):
+    if array.dtype != leaf.dtype and "".join(sorted(array.dtype.kind + leaf.dtype.kind)) not in (
+        "ff",
+        "ii",
+        "iu",
+        "uu",
+    ):
         raise ProtocolError(f"{leaf.name}: expected {leaf.dtype}, got {array.dtype}", "schema")
     return array.astype(leaf.dtype, copy=False)
 

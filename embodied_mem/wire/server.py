@@ -42,7 +42,7 @@ class ServerSettings:
     """Port; 0 = any free one."""
     token: str | None = None
     """Secret that clients send as ``Authorization: Bearer``; None = none is asked for."""
-    idle_s: float = 60.0
+    idle_s: float = 300.0
     """Seconds of silence after which a client is dropped and its row is free."""
     send_s: float = 10.0
     """Seconds a client may take to read an answer."""
@@ -114,6 +114,8 @@ class WireServer:
         Raises:
             UsageError: the address cannot be listened on.
         """
+        self._ready.clear()
+        self._problem = None
         self._thread = threading.Thread(target=self._run, name="wire-server", daemon=True)
         self._thread.start()
         self._ready.wait()
@@ -144,9 +146,10 @@ class WireServer:
             started()
             asked.wait()
         finally:
-            self.stop()
+            # From here on a second signal ends the process, whatever a session waits for.
             for number, handler in zip(numbers, before, strict=True):
                 signal.signal(number, handler)
+            self.stop()
 
     def __enter__(self) -> WireServer:
         """Start."""

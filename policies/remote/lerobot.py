@@ -6,8 +6,8 @@ the task text is ``instruction``; others are given behind ``?`` as ``OURS=THEIRS
 ``device``.
 
 Limits. Chunks are asked for with ``predict_action_chunk`` for all rows that need one and played here, since LeRobot's
-own queues hold all rows together and cannot be reset for one. Policies that keep past observations (``n_obs_steps`` > 1)
-or blend chunks (temporal ensembling) are therefore refused.
+own queues hold all rows together and cannot be reset for one. Policies that keep past observations (``n_obs_steps``
+above 1) or blend chunks (temporal ensembling) are therefore refused.
 """
 
 from __future__ import annotations
@@ -102,15 +102,17 @@ def _load(folder: Path, device: str) -> tuple[Any, Any, Any]:
         from lerobot.configs.policies import PreTrainedConfig
         from lerobot.policies.factory import get_policy_class, make_pre_post_processors
     except ImportError as problem:
-        raise UsageError(f"agent 'lerobot' needs the package lerobot >= 0.4 ({problem}): pip install lerobot") from problem
+        raise UsageError(
+            f"agent 'lerobot' needs the package lerobot >= 0.4 ({problem}): pip install lerobot"
+        ) from problem
     if not (folder / "config.json").is_file():
         raise UsageError(f"expected a LeRobot policy (config.json) in {folder}, found none")
     config = PreTrainedConfig.from_pretrained(str(folder))
     config.device = device
     if getattr(config, "n_obs_steps", 1) > 1 or getattr(config, "temporal_ensemble_coeff", None) is not None:
         raise UsageError(
-            f"the {config.type} policy in {folder} keeps past observations or chunks inside, which cannot be reset row by "
-            "row; only policies with n_obs_steps = 1 and without temporal ensembling can be played"
+            f"the {config.type} policy in {folder} keeps past observations or chunks inside, which cannot be reset row "
+            "by row; only policies with n_obs_steps = 1 and without temporal ensembling can be played"
         )
     policy = get_policy_class(config.type).from_pretrained(str(folder), config=config).to(device).eval()
     overrides = {"device_processor": {"device": device}}

@@ -83,7 +83,9 @@ class OpenPiAgent(ChunkAgent):
         for _ in range(rows):
             answer = self._receive()
             if not isinstance(answer.get("actions"), np.ndarray):
-                raise RemoteError(f"expected 'actions' as an array from {self.address}, got the keys {sorted(answer)[:8]}")
+                raise RemoteError(
+                    f"expected 'actions' as an array from {self.address}, got the keys {sorted(answer)[:8]}"
+                )
             chunks.append(answer["actions"])
         if len({chunk.shape for chunk in chunks}) > 1:
             raise RemoteError(f"expected chunks of one shape, got {sorted({chunk.shape for chunk in chunks})}")

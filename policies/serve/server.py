@@ -7,6 +7,7 @@ ends, so the batch grows with the load by itself and nobody waits for a batch to
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -22,6 +23,8 @@ from embodied_mem.wire.codec import ProtocolError
 from embodied_mem.wire.messages import Message, field, message
 from embodied_mem.wire.server import ServerSettings, WireServer
 
+INLINE_S = 2e-3
+"""A forward that took less than this is done on the event loop: handing it to a thread and back would take longer."""
 SLACK = 1 << 16
 """Bytes of a message beyond its arrays."""
 
@@ -70,10 +73,11 @@ class PolicyServer(WireServer):
             max_message_bytes=self.settings.max_message_bytes,
             about=dict(about or {}),
         )
-        # One thread: the agent sees one call at a time, and the loop goes on reading meanwhile.
+        # One thread: the agent sees one call at a time, and the loop goes on reading while a long one runs.
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="policy")
         self._waiting: list[tuple[Request, asyncio.Future[np.ndarray]]] = []
         self._task: asyncio.Task[None] | None = None
+        self._last_s = INLINE_S
 
     def stop(self) -> None:
         """Stop serving, see `WireServer.stop`."""
@@ -90,13 +94,15 @@ class PolicyServer(WireServer):
 
     async def _work(self) -> None:
         """Forward what waits until nothing does."""
-        loop = asyncio.get_running_loop()
         try:
             while self._waiting:
                 # One turn of the loop: messages that have arrived already join the batch.
                 await asyncio.sleep(0)
                 taken, self._waiting = self._waiting, []
-                answers = await loop.run_in_executor(self._pool, self.batcher.act, [item for item, _ in taken])
+                try:
+                    answers = await self._forward([item for item, _ in taken])
+                except Exception as problem:
+                    answers = [problem] * len(taken)
                 for (_, future), answer in zip(taken, answers, strict=True):
                     if future.done():
                         continue
@@ -106,6 +112,15 @@ class PolicyServer(WireServer):
                         future.set_result(answer)
         finally:
             self._task = None
+
+    async def _forward(self, requests: list[Request]) -> list[np.ndarray | Exception]:
+        start = time.perf_counter()
+        if self._last_s < INLINE_S:
+            answers = self.batcher.act(requests)
+        else:
+            answers = await asyncio.get_running_loop().run_in_executor(self._pool, self.batcher.act, requests)
+        self._last_s = time.perf_counter() - start
+        return answers
 
     def _session(self) -> _Client:
         return _Client(self)

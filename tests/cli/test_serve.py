@@ -33,7 +33,16 @@ def process(*words):
 
 def test_an_agent_is_served_evaluated_and_stopped(tmp_path, capsys):
     with process("serve", "--agent", "random", "--env", "TMaze-v0", "--rows", "4") as (running, address):
-        words = ["eval", "probes", "--task", "embodied_mem/TMaze-v0:passive-50", "--agent", f"remote:{address}", "--episodes", "4"]
+        words = [
+            "eval",
+            "probes",
+            "--task",
+            "embodied_mem/TMaze-v0:passive-50",
+            "--agent",
+            f"remote:{address}",
+            "--episodes",
+            "4",
+        ]
         code = app.run([*words, "--num-envs", "4", "--out", str(tmp_path / "run"), "--json"])
         assert code == 0, capsys.readouterr().err
         assert json.loads(capsys.readouterr().out)["episodes"] > 0

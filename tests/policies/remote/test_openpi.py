@@ -42,7 +42,7 @@ def decode(pairs):
 
 
 class Server:
-    """Answers with chunks of `horizon` actions: step / 10 in the first place, the state's first number in the second."""
+    """Answers with chunks of `horizon` actions: step / 10 first, then the state's first number."""
 
     def __init__(self, horizon=4):
         self.horizon, self.seen, self.fault = horizon, [], None

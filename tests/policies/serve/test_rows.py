@@ -10,6 +10,7 @@ from gymnasium import spaces
 from embodied_mem.errors import UsageError
 from embodied_mem.policies.serve.batch import Request, RowBatcher
 from embodied_mem.wire.client import Link
+
 from .conftest import ACTIONS, OBSERVATIONS, episodes, play, policy, serving
 
 
