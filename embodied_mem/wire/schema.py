@@ -145,8 +145,8 @@ def _leaves(space: Mapping[str, Any], path: tuple[str, ...]) -> list[Leaf]:
             return [Leaf(path, shape, dtype, None, None)]
         return [Leaf(path, shape, dtype, low, high)]
     if kind == "Discrete":
-        start, n = int(space["start"]), int(space["n"])
-        return [Leaf(path, (), np.dtype(np.int64), np.asarray(start), np.asarray(start + n - 1))]
+        first, n = int(space["start"]), int(space["n"])
+        return [Leaf(path, (), np.dtype(np.int64), np.asarray(first), np.asarray(first + n - 1))]
     if kind == "MultiDiscrete":
         start, nvec = np.asarray(space["start"], np.int64), np.asarray(space["nvec"], np.int64)
         return [Leaf(path, nvec.shape, np.dtype(np.int64), start, start + nvec - 1)]
