@@ -104,7 +104,12 @@ class Copies:
                 self._terminated[row], self._truncated[row] = bool(done) and not cut, bool(done) and cut
         ended = (self._terminated | self._truncated) & ~waiting
         flags = self._terminated.copy(), self._truncated.copy()
-        return self._observation(), reward, *flags, _final({row: infos[row] for row in np.flatnonzero(ended)}, ended)
+        return (
+            self._observation(),
+            reward,
+            *flags,
+            _final({row: infos[row] for row in map(int, np.flatnonzero(ended))}, ended),
+        )
 
     def render(self) -> list[Any] | None:
         """Return one frame per row."""

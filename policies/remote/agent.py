@@ -47,9 +47,9 @@ class RemoteAgent:
         hello = self._links[0].hello
         self.rows = field(hello, "rows", int)
         self.schema = Schema(field(hello, "observation_space", dict))
-        spaces = [space_from_json(field(hello, name, dict)) for name in ("observation_space", "action_space")]
-        self.action_space = spaces[1]
-        reason = misfit(*spaces, observation_space, action_space)
+        reads = space_from_json(field(hello, "observation_space", dict))
+        self.action_space = space_from_json(field(hello, "action_space", dict))
+        reason = misfit(reads, self.action_space, observation_space, action_space)
         if reason:
             self.close()
             raise UsageError(f"the policy at {address} does not fit the environment: {reason}")
