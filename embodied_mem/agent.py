@@ -227,9 +227,12 @@ class PolicyAgent:
             seen = self.module.inspect(tensors, state, opens)
             info["inspect"] = {key: value.cpu().numpy() for key, value in seen.items()}
         inputs, _, state = self.module.step(tensors, state, opens)
+        return heads.to_env(self.module.action_space, self.choose(inputs).cpu().numpy()), state, info
+
+    def choose(self, inputs: Tensor) -> Tensor:
+        """Return actions as `heads.mode` and `heads.sample` give them for distribution inputs (B, A)."""
         space = self.module.action_space
-        chosen = heads.mode(space, inputs) if self.deterministic else heads.sample(space, inputs, self._generator)
-        return heads.to_env(space, chosen.cpu().numpy()), state, info
+        return heads.mode(space, inputs) if self.deterministic else heads.sample(space, inputs, self._generator)
 
 
 def save_agent(

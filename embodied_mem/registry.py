@@ -33,7 +33,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "stream_memory": ("embodied_mem.stream.memories",),
     "answerer": ("embodied_mem.stream.answerers",),
     "algorithm": ("embodied_mem.policies.rllib",),
-    "agent": ("embodied_mem.policies.scripted",),
+    "agent": ("embodied_mem.policies.scripted", "embodied_mem.policies.remote"),
     "suite": ("embodied_mem.evaluation.suites",),
     "control": ("embodied_mem.evaluation.controls",),
     "bench": ("embodied_mem.experiments.bench",),

@@ -97,6 +97,29 @@ def check_actions(space: gymnasium.Space, actions: Any, n: int) -> np.ndarray:
     raise UsageError(f"expected a Discrete, MultiDiscrete or Box action space, got {space}")
 
 
+def misfit(
+    observations: gymnasium.Space, actions: gymnasium.Space, shown: gymnasium.Space, taken: gymnasium.Space
+) -> str | None:
+    """Return why a policy's single-env spaces do not fit those of an environment, or None if they do.
+
+    Args:
+        observations: what the policy reads.
+        actions: what it plays.
+        shown: what the environment shows; it may show more than is read.
+        taken: what the environment takes.
+    """
+    wanted, offered = as_dict_space(observations), as_dict_space(shown)
+    missing = sorted(set(wanted.spaces) - set(offered.spaces))
+    if missing:
+        return f"it reads {', '.join(missing)}; the task shows {', '.join(sorted(offered.spaces))}"
+    for name, space in wanted.spaces.items():
+        if offered[name].shape != space.shape:
+            return f"it reads {name} of shape {space.shape}, the task shows {offered[name].shape}"
+    if actions != taken:
+        return f"it acts in {actions}, the task takes {taken}"
+    return None
+
+
 def space_to_json(space: gymnasium.Space) -> dict[str, Any]:
     """Return the JSON form of a space (Box, Discrete, MultiDiscrete, MultiBinary, Dict); see `space_from_json`.
 

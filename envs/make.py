@@ -18,6 +18,7 @@ from embodied_mem.envs.autoreset import AssignedEpisodes
 from embodied_mem.envs.base import BatchedEnv, autoreset
 from embodied_mem.envs.previous_action import with_previous_action
 from embodied_mem.envs.registration import ENVIRONMENTS, NAMESPACE
+from embodied_mem.envs.remote.client import SCHEME, remote_spec
 from embodied_mem.envs.restart import RestartingEnv
 from embodied_mem.errors import UsageError, nearest
 
@@ -42,7 +43,8 @@ def make_vec(
     or AsyncVectorEnv; in DISABLED mode these get the ``episode`` option through `AssignedEpisodes`.
 
     Args:
-        env_id: any registered id; ``TMaze-v0`` stands for ``embodied_mem/TMaze-v0``; ``module:id`` imports the module.
+        env_id: any registered id; ``TMaze-v0`` stands for ``embodied_mem/TMaze-v0``; ``module:id`` imports the module;
+            ``remote:ws://host:port`` is the environment served there (see `remote`).
         num_envs: number of rows, >= 1.
         autoreset_mode: training wants NEXT_STEP, evaluation DISABLED.
         vectorization: "auto" (arrays where possible, else sync), "sync", "async" (one process per row), or "native"
@@ -80,6 +82,8 @@ def find_spec(env_id: str) -> EnvSpec:
         UsageError: there is none; the nearest ids are named.
     """
     registry.load_plugins()
+    if env_id.startswith(SCHEME):
+        return remote_spec(env_id)
     module, _, name = env_id.rpartition(":")
     if module:
         try:
@@ -133,7 +137,7 @@ def _make(
     is_batched = isinstance(native, type) and issubclass(native, BatchedEnv)
     if vectorization == "native" and native is None:
         raise UsageError(f"{spec.id} has no vector entry point; use vectorization='sync'")
-    if vectorization == "native" or (vectorization == "auto" and is_batched):
+    if vectorization == "native" or (vectorization == "auto" and (is_batched or getattr(native, "remote", False))):
         if is_batched:
             assert isinstance(native, type)
             _check_keywords(spec.id, native, {**spec.kwargs, **kwargs})

@@ -14,6 +14,7 @@ FLOORS = [
     ("geometry",),
     ("metrics",),
     ("results",),
+    ("wire",),
     ("kernels",),
     ("envs",),
     ("perception",),

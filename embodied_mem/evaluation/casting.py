@@ -21,9 +21,9 @@ from embodied_mem.errors import UsageError
 from embodied_mem.evaluation import sources
 from embodied_mem.evaluation.controls.contract import Control
 from embodied_mem.evaluation.plan import AGENT
-from embodied_mem.evaluation.rows import why_not_rows
 from embodied_mem.evaluation.sources import Source, Unsuited
 from embodied_mem.evaluation.suite import Suite, Task
+from embodied_mem.policies.rows import why_not_rows
 
 PICTURES = ("rgb", "depth", "semantic")
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 
 from embodied_mem import registry
@@ -26,7 +25,7 @@ from embodied_mem.devices import resolve_device
 from embodied_mem.errors import UsageError
 from embodied_mem.evaluation.suite import Task
 from embodied_mem.files import read_json
-from embodied_mem.spaces import as_dict_space
+from embodied_mem.spaces import misfit
 
 
 class Unsuited(UsageError):
@@ -85,7 +84,11 @@ def from_name(name: str) -> Source:
         taking = registry.get("agent", head)
         made = functools.partial(taking, argument)
         return Source(
-            name, {"agent": name}, lambda task, env: build(made, task, env), env_options=taking.env_options(argument)
+            name,
+            {"agent": name},
+            lambda task, env: build(made, task, env),
+            about=taking.about(argument) if hasattr(taking, "about") else {},
+            env_options=taking.env_options(argument),
         )
     if not colon and "argument" in registry.meta("agent", name):
         raise UsageError(f"agent {name!r} needs an argument: {name}:{registry.meta('agent', name)['argument']}")
@@ -113,7 +116,8 @@ def from_bundle(folder: str | Path, device: str = "auto") -> Source:
     description = read_json(folder / CONFIG_FILE)
 
     def make(task: Task, env: VectorEnv) -> Agent:
-        reason = misfit(agent.module.observation_space, agent.module.action_space, env)
+        shown, taken = env.single_observation_space, env.single_action_space
+        reason = misfit(agent.module.observation_space, agent.module.action_space, shown, taken)
         if reason:
             raise Unsuited(f"the agent in {folder} does not fit {task.name}: {reason}")
         return agent
@@ -206,20 +210,6 @@ def build(target: Any, task: Task, env: VectorEnv) -> Agent:
 
 def _is_agent(item: Any) -> bool:
     return isinstance(item, Agent) and callable(item.act) and callable(item.initial_state)
-
-
-def misfit(observations: spaces.Space, actions: spaces.Space, env: VectorEnv) -> str | None:
-    """Return why single-env spaces do not fit an environment (it may show more than is read), or None if they do."""
-    wanted, offered = as_dict_space(observations), as_dict_space(env.single_observation_space)
-    missing = sorted(set(wanted.spaces) - set(offered.spaces))
-    if missing:
-        return f"it reads {', '.join(missing)}; the task shows {', '.join(sorted(offered.spaces))}"
-    for name, space in wanted.spaces.items():
-        if offered[name].shape != space.shape:
-            return f"it reads {name} of shape {space.shape}, the task shows {offered[name].shape}"
-    if actions != env.single_action_space:
-        return f"it acts in {actions}, the task takes {env.single_action_space}"
-    return None
 
 
 def _import(name: str) -> Any:

@@ -10,7 +10,7 @@ from embodied_mem.errors import UsageError
 from embodied_mem.evaluation import evaluate
 from embodied_mem.evaluation.controls import parse_control
 from embodied_mem.evaluation.controls.shuffled import derangement
-from embodied_mem.evaluation.rows import replace_rows, take_rows, why_not_rows
+from embodied_mem.policies.rows import replace_rows, take_rows, why_not_rows
 
 
 def test_each_control_costs_exactly_what_it_takes_away(fake):

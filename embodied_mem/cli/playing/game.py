@@ -14,9 +14,9 @@ from gymnasium.error import DependencyNotInstalled
 from embodied_mem.envs.base import BatchedEnv
 from embodied_mem.envs.make import check_options, find_spec, make_vec, renders_pictures
 from embodied_mem.errors import UsageError
-from embodied_mem.evaluation.rows import replace_rows
 from embodied_mem.evaluation.sources import Source, bundles, from_bundle, from_name
 from embodied_mem.evaluation.suite import Task
+from embodied_mem.policies.rows import replace_rows
 from embodied_mem.spaces import as_dict_obs, decode_text
 
 VIEW = 320

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from embodied_mem.evaluation.controls.contract import Control
-from embodied_mem.evaluation.rows import take_rows
+from embodied_mem.policies.rows import take_rows
 from embodied_mem.registry import register
 
 

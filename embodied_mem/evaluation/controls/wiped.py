@@ -11,7 +11,7 @@ import numpy as np
 
 from embodied_mem.errors import UsageError
 from embodied_mem.evaluation.controls.contract import Control
-from embodied_mem.evaluation.rows import replace_rows
+from embodied_mem.policies.rows import replace_rows
 from embodied_mem.registry import register
 
 

@@ -55,6 +55,25 @@ def replace_rows(state: Any, fresh: Any, replaced: np.ndarray) -> Any:
     return state
 
 
+def put_rows(state: Any, index: np.ndarray, new: Any) -> None:
+    """Write the rows of ``new`` over the rows ``index`` (b,) int64 of ``state``, in place."""
+    if isinstance(state, dict):
+        for name, value in state.items():
+            put_rows(value, index, new[name])
+    elif isinstance(state, list | tuple):
+        for value, item in zip(state, new, strict=True):
+            put_rows(value, index, item)
+    elif isinstance(state, torch.Tensor):
+        state[torch.as_tensor(index, device=state.device)] = new
+    elif isinstance(state, np.ndarray):
+        state[index] = new
+
+
+def own_rows(state: Any) -> Any:
+    """Return a copy of ``state`` that can be written in place (`put_rows`)."""
+    return _map(state, lambda leaf: leaf.clone(memory_format=torch.contiguous_format), lambda leaf: leaf.copy())
+
+
 def _map(state: Any, tensor: Callable[[torch.Tensor], Any], array: Callable[[np.ndarray], Any]) -> Any:
     if isinstance(state, dict):
         return {name: _map(value, tensor, array) for name, value in state.items()}
