@@ -8,8 +8,7 @@ import torch
 from embodied_mem import kernels
 from embodied_mem.errors import UsageError
 from embodied_mem.memory.contract import MemoryInput, make_memory
-from embodied_mem.memory.spatial import morton
-from embodied_mem.memory.spatial import slots
+from embodied_mem.memory.spatial import morton, slots
 from embodied_mem.memory.spatial import voxel_queries as queries
 from embodied_mem.memory.spatial.octree import Octree
 from embodied_mem.memory.spatial.seen import SeenConfig, seen_points, sparse_depth
