@@ -12,7 +12,7 @@ from embodied_mem.kernels.ops.reset_linear_attention import reset_linear_attenti
 from embodied_mem.kernels.ops.reset_scan import reset_scan
 from embodied_mem.kernels.ops.similarity_readout import Readout, similarity_readout
 from embodied_mem.kernels.ops.topk_similarity import Matches, topk_similarity
-from embodied_mem.kernels.ops.unproject_insert import map_parents, unproject_insert
+from embodied_mem.kernels.ops.unproject_insert import insert_voxels, map_parents, unproject_insert
 from embodied_mem.kernels.ops.weighted_kmeans import Clusters, weighted_kmeans
 from embodied_mem.kernels.reference._voxels import morton_decode, morton_encode
 
@@ -31,6 +31,7 @@ __all__ = [
     "bank_write",
     "clear_map",
     "hcam_read",
+    "insert_voxels",
     "map_cast",
     "map_parents",
     "map_query",

@@ -19,9 +19,9 @@ from torch import Tensor
 from embodied_mem.kernels._dispatch import inline, run_triton, unsupported_dtype
 from embodied_mem.kernels.ops._voxel_map import VoxelMap, check_map
 from embodied_mem.kernels.reference import unproject_insert as reference
-from embodied_mem.kernels.reference._voxels import EMPTY
+from embodied_mem.kernels.reference._voxels import EMPTY, morton_encode
 
-__all__ = ["map_parents", "unproject_insert"]
+__all__ = ["insert_voxels", "map_parents", "unproject_insert"]
 
 
 def unproject_insert(
@@ -68,6 +68,45 @@ def unproject_insert(
         reference.insert(*arguments)
     else:
         torch.ops.embodied_mem.unproject_insert(*arguments)
+
+
+def insert_voxels(map: VoxelMap, voxels: Tensor, valid: Tensor | None = None) -> None:
+    """Insert N points per row whose voxels are known; a map without feature sums.
+
+    Args:
+        map: written in place.
+        voxels: (B, N, 3) int64 of [0, 2^bits); points outside are dropped and counted.
+        valid: (B, N) bool, False where there is no point; None for all.
+
+    Raises:
+        ValueError: shapes disagree, or the map has feature sums.
+
+    >>> from embodied_mem.kernels import voxel_map
+    >>> map = voxel_map(1, 8, size=1.0, bits=4)
+    >>> insert_voxels(map, torch.tensor([[[1, 2, 3], [1, 2, 3], [16, 0, 0]]]))
+    >>> map.held.item(), map.points.sum().item(), map.dropped.item()
+    (1, 2, 1)
+    """
+    check_map(map)
+    B, F = len(map.keys), map.total.shape[2]
+    if voxels.dim() != 3 or len(voxels) != B or voxels.shape[2] != 3 or voxels.is_floating_point() or F:
+        raise ValueError(
+            f"expected integer voxels ({B}, N, 3) and a map of 0 features, got {tuple(voxels.shape)} {voxels.dtype} "
+            f"and {F} features"
+        )
+    if valid is not None and (valid.shape != voxels.shape[:2] or valid.dtype != torch.bool):
+        raise ValueError(f"expected valid {tuple(voxels.shape[:2])} bool, got {tuple(valid.shape)} {valid.dtype}")
+    inside = ((voxels >= 0) & (voxels < 2**map.bits)).all(-1)
+    outside = ~inside if valid is None else ~inside & valid
+    map.dropped.add_(outside.sum(1))
+    code = morton_encode(voxels.clamp(0, 2**map.bits - 1))
+    code = code.masked_fill(~inside if valid is None else ~(inside & valid), EMPTY)
+    tables = (map.keys, map.points, map.total, map.lost)
+    if inline("map_insert", map.keys, traceable=False):
+        reference.add(code, None, None, *tables)
+    else:
+        one = torch.ones(code.shape, dtype=torch.int32, device=code.device)
+        torch.ops.embodied_mem.map_insert(code, one, map.total.new_empty(*code.shape, 0), *tables)
 
 
 def map_parents(map: VoxelMap, levels: int = 1) -> VoxelMap:

@@ -203,7 +203,7 @@ register_op(
         composed=composed,
         edge_cases=(
             Case("own", {**SMALL, "F": 3}, ALL),
-            Case("rays", {**SMALL, "N": 60, "rays": True}, ALL),
+            Case("rays", {**SMALL, "N": 60, "rays": True}),
             Case("faces", {**SMALL, "N": 200, "C": 512, "bits": 3, "around": "faces"}),
             Case("all", {**SMALL, "N": 200, "C": 512, "bits": 3, "around": "all", "F": 2}),
             Case("radius", {**SMALL, "N": 200, "C": 512, "bits": 3, "radius": 1.1}),
@@ -244,5 +244,6 @@ register_op(
             numbers(inputs["where"], inputs["direction"]) + _cells(inputs) * (20 + 4 * inputs["total"].shape[2])
         ),
         flops=lambda inputs: 20 * _cells(inputs),
+        used_by=("embodied_mem.memory.spatial.slots",),
     )
 )

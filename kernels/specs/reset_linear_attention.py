@@ -155,7 +155,7 @@ def compile_cases() -> list[CompileCase]:
 
 
 SMALL = {"B": 2, "T": 5, "H": 2, "K": 8, "V": 5}
-CHUNKS = {"B": 1, "T": 37, "H": 2, "K": 8, "V": 8}
+CHUNKS = {"B": 1, "T": 21, "H": 2, "K": 8, "V": 8}
 
 register_op(
     OpSpec(

@@ -264,5 +264,6 @@ register_op(
         bytes=moved,
         flops=lambda inputs: inputs["depth"].numel() * (40 + inputs["total"].shape[2]),
         mutates=_TABLES,
+        used_by=("embodied_mem.memory.spatial.slots",),
     )
 )

@@ -6,6 +6,7 @@ import torch
 from embodied_mem.errors import UsageError
 from embodied_mem.kernels import (
     clear_map,
+    insert_voxels,
     map_cast,
     map_parents,
     map_query,
@@ -67,6 +68,25 @@ def test_the_order_of_points_and_views_does_not_count():
     assert torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])
     torch.testing.assert_close(first[2], second[2], rtol=1e-5, atol=1e-6)
     assert maps[1].dropped.tolist() == [2 * 48] * 2
+
+
+def test_known_voxels_go_where_their_points_go():
+    depth, pose, intr, _ = view()
+    maps = [voxel_map(2, 128, size=0.5, bits=6) for _ in range(3)]
+    unproject_insert(depth, pose, intr, maps[0], max_depth=2.0)
+    points, valid = points_from_depth(depth, intr, pose, 2.0)
+    voxels = ((points - maps[0].origin.unsqueeze(1)) / 0.5).floor().long()
+    insert_voxels(maps[1], voxels, valid)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("embodied_mem.kernels.ops.unproject_insert.inline", lambda *_, **__: False)
+        insert_voxels(maps[2], voxels, valid)
+    for map in maps[1:]:
+        for found, wanted in zip(by_code(*map[:3]), by_code(*maps[0][:3])):
+            assert torch.equal(found, wanted)
+    insert_voxels(maps[1], torch.tensor([[[64, 0, 0]], [[0, -1, 0]]]))
+    assert maps[1].dropped.tolist() == [1, 1]
+    with pytest.raises(ValueError, match="map of 0 features"):
+        insert_voxels(voxel_map(2, 16, size=0.5, features=1), voxels)
 
 
 def test_a_reset_empties_its_row_alone():

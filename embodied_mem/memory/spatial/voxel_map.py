@@ -31,7 +31,7 @@ from embodied_mem.memory.null_slot import null_slot_softmax
 from embodied_mem.memory.slot_loop import SlotLoop, Token, linear_macs
 from embodied_mem.memory.spatial import morton
 from embodied_mem.memory.spatial.seen import SeenConfig, needs_of, sample_extras, seen_points
-from embodied_mem.memory.spatial.slots import EMPTY, merge_items, place, write_slots
+from embodied_mem.memory.spatial.slots import EMPTY, merge_voxels, place, write_slots
 from embodied_mem.memory.window_memory import check_positive
 from embodied_mem.registry import register
 
@@ -142,7 +142,7 @@ class VoxelMap(SlotLoop):
         code = morton.encode(cells)
         # what falls into one cell is one item; done here, for all steps at once
         flat = [item.flatten(0, -3) for item in (value, gate)]
-        first, means = merge_items(code.flatten(0, -2), (seen.real & inside).flatten(0, -2), *flat)
+        first, means = merge_voxels(cells.flatten(0, -3), (seen.real & inside).flatten(0, -2), c.depth, *flat)
         value, gate = (mean.view(item.shape) for mean, item in zip(means, (value, gate)))
         number = cells - (1 << (c.depth - 1))
         ask = self.ask(x).unflatten(-1, (c.heads, -1))

@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
+from embodied_mem import kernels
 from embodied_mem.errors import UsageError
 from embodied_mem.memory.contract import MemoryInput, make_memory
-from embodied_mem.memory.spatial import morton
+from embodied_mem.memory.spatial import morton, slots
 from embodied_mem.memory.spatial import voxel_queries as queries
 from embodied_mem.memory.spatial.octree import Octree
 from embodied_mem.memory.spatial.seen import SeenConfig, seen_points, sparse_depth
@@ -74,6 +75,37 @@ def test_points_of_one_step_in_one_cell_are_averaged_and_far_ones_left_out():
     _, state = memory.sequence(inputs)
     held = row(memory, state)
     assert len(held.codes) == 1 and held.seen.tolist() == [1] and torch.allclose(held.tokens, torch.ones(1, 3))
+
+
+def training_step(backend="auto"):
+    memory = build(rows=8, columns=8, slots=96, cell=0.4, token_dim=2)
+    inputs = memory.sample_input(memory.config, 3, 5, torch.Generator().manual_seed(2))
+    resets = torch.zeros(3, 5, dtype=torch.bool)
+    resets[1, 3] = True
+    with kernels.use_backend(backend):
+        y, state = memory.sequence(inputs, None, resets)
+        y.square().mean().backward()
+        after, _ = memory.step(MemoryInput(*(None if z is None else z[:, 0] for z in inputs)), state)
+    grads = torch.cat([parameter.grad.flatten() for parameter in memory.parameters()])
+    order = state["cells"][..., 0].argsort(1)
+    held = state["token"].gather(1, order.unsqueeze(-1).expand_as(state["token"]))
+    return y.detach(), state["cells"][..., 0].sort(1).values, held.detach(), after.detach(), grads
+
+
+@pytest.mark.parametrize("how", ["auto", "reference", "operators"])
+def test_many_points_are_merged_by_the_voxel_operations_with_the_same_result(how, monkeypatch):
+    monkeypatch.setattr(slots, "PAIRS", 10**6)
+    kernels.reset_stats()
+    wanted = training_step()
+    assert not kernels.stats()
+    monkeypatch.setattr(slots, "PAIRS", 0)
+    if how == "operators":
+        for op in ("unproject_insert", "map_query"):
+            monkeypatch.setattr(f"embodied_mem.kernels.ops.{op}.inline", lambda *_, **__: False)
+    found = training_step("reference" if how == "reference" else "auto")
+    assert {"map_insert", "map_find"} <= set(kernels.stats())
+    for ours, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
 def test_a_sparse_view_of_the_depth_unprojects_to_the_same_points():
