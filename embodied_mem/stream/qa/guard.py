@@ -34,6 +34,9 @@ class GuardedSource(FrameSource):
         if inner.fps is not None:
             raise UsageError(f"expected a source without sampling inside, got {inner.fps} fps; sample in the guard")
         self.inner = inner
+        # whoever holds the inner source is refused as well
+        self._advance, self._decode = inner._grab, inner._retrieve
+        inner._grab, inner._retrieve = self._inner_grab, self._inner_retrieve  # type: ignore[method-assign]
         self.refused = 0
         """Reads that were refused."""
         self.latest_s = -np.inf
@@ -65,7 +68,7 @@ class GuardedSource(FrameSource):
     def _grab(self) -> float | None:
         self._check()
         if self._waiting is None:
-            self._waiting = self.inner._grab()
+            self._waiting = self._advance()
             if self._waiting is not None:
                 # what iteration over the inner source itself would do
                 self.inner.last_s = max(self.inner.last_s, self._waiting)
@@ -79,7 +82,7 @@ class GuardedSource(FrameSource):
     def _retrieve(self) -> np.ndarray | None:
         self._check()
         self.latest_s = max(self.latest_s, self.last_s)
-        return self.inner._retrieve()
+        return self._decode()
 
     def note(self, kind: Literal["broken", "end", "truncated", "lost", "reconnected"], message: str) -> None:
         """Keep an event; a stop at the limit is no end."""
@@ -90,6 +93,14 @@ class GuardedSource(FrameSource):
         """Close both."""
         super().close()
         self.inner.close()
+
+    def _inner_grab(self) -> float | None:
+        self._check()
+        return self._advance()
+
+    def _inner_retrieve(self) -> np.ndarray | None:
+        self._check()
+        return self._decode()
 
     def _check(self) -> None:
         if self._shut:

@@ -1,7 +1,7 @@
 """Every benchmark reads its format, refuses others with one line, and scores strictly; official scores keep quirks."""
 
+import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,10 +13,9 @@ from embodied_mem.stream.answerers.choices import find_choice
 from embodied_mem.stream.qa.benchmark import make_benchmark
 from embodied_mem.stream.qa.judges import make_judge
 
-sys.path.insert(0, str(Path(__file__).parent))
-import files  # noqa: E402
-
-sys.path.pop(0)
+_spec = importlib.util.spec_from_file_location("qa_files", Path(__file__).with_name("files.py"))
+files = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(files)
 
 JUDGE = make_judge("f1")
 
