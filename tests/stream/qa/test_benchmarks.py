@@ -84,7 +84,9 @@ def test_what_only_some_formats_say(tmp_path):
     crr = [s for s in load("ovobench", tmp_path) if s.task == "CRR"]
     assert crr[0].evidence == () and crr[1].evidence == ((3, 3),), "a clue is evidence once it was there"
     assert [s.evidence for s in load("lvbench", tmp_path)] == [((1, 3),), ((4, 4),), ((0, 5),)]
-    assert load("lvbench", tmp_path)[0].labels == ("ER", "TG") and load("lvbench", tmp_path)[0].question == "What is it?"
+    assert (
+        load("lvbench", tmp_path)[0].labels == ("ER", "TG") and load("lvbench", tmp_path)[0].question == "What is it?"
+    )
     assert [s.evidence for s in load("egolifeqa", tmp_path)] == [((2.5, 2.5),), ((1, 1),), ()], "never the future"
     assert load("openeqa", tmp_path)[1].answers_extra == ("crimson",)
     assert [s.task for s in load("nextqa", tmp_path)] == ["CW", "TN", "DO"], "TP counts as TN"
