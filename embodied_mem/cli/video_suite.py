@@ -85,16 +85,35 @@ def refuse(suite: str, options: dict[str, Any]) -> None:
             raise UsageError(f"{flag} has no meaning with {suite}; give --memory and --answerer")
 
 
-def question_table(result: dict[str, Any]) -> Table:
-    """Return one row per condition: success, what it is short of the agent, unparsed replies, latency and bytes."""
+def score_table(result: dict[str, Any]) -> Table:
+    """Return one row per condition: success, how far the memory is ahead of it, accuracy."""
     who = result["config"]["agents"][0]["label"]
-    table = Table(title=f"{result['name']}: {who}, {result['config']['run']['mode']}", title_justify="left")
-    table.add_column("condition", no_wrap=True)
-    columns = ("success", "agent minus", "accuracy", "unparsed", "answer ms (p95)", "memory bytes", "n")
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
-    for condition, metrics in {"memory": result["metrics"], **result["controls"]}.items():
-        table.add_row(condition, *(_cells(metrics) if metrics else ["null", *[""] * (len(columns) - 1)]))
+    table = _table(
+        f"{result['name']}: {who}, {result['config']['run']['mode']}", ("success", "memory minus", "accuracy", "n")
+    )
+    for condition, metrics in _conditions(result).items():
+        if metrics is None:
+            table.add_row(condition, "null", "", "", "")
+            continue
+        cells = (_interval(metrics[name]) if name in metrics else "" for name in ("success", "success_drop"))
+        table.add_row(condition, *cells, _number(metrics["accuracy"]), str(metrics["accuracy"]["n"]))
+    return table
+
+
+def cost_table(result: dict[str, Any]) -> Table:
+    """Return one row per condition: unparsed replies, latency, bytes, images."""
+    table = _table("what it costs", ("unparsed", "answer ms (p95)", "recall ms", "memory bytes", "images"))
+    for condition, metrics in _conditions(result).items():
+        if metrics is not None:
+            milliseconds = f"{_number(metrics['answer_ms'], 1)} ({_number(metrics['answer_ms_p95'], 1)})"
+            table.add_row(
+                condition,
+                _number(metrics["unparsed"]),
+                milliseconds,
+                _number(metrics["retrieve_ms"], 2),
+                _number(metrics["mem_bytes"], 0),
+                _number(metrics["images"], 1),
+            )
     return table
 
 
@@ -104,10 +123,7 @@ def group_table(result: dict[str, Any]) -> Table | None:
     tasks = {f"task: {name}": task["metrics"]["accuracy"] for name, task in result["tasks"].items()}
     if len(tasks) + len(groups) < 2:
         return None
-    table = Table(title="by kind of question", title_justify="left")
-    table.add_column("kind")
-    for column in ("success", "n"):
-        table.add_column(column, justify="right", no_wrap=True)
+    table = _table("by kind of question", ("success", "n"))
     for name, item in {**groups, **tasks}.items():
         table.add_row(name, _interval(item), str(item["n"]))
     return table
@@ -115,7 +131,8 @@ def group_table(result: dict[str, Any]) -> Table | None:
 
 def tables(result: dict[str, Any]) -> Sequence[Table]:
     """Return what is printed of a result."""
-    return [item for item in (question_table(result), group_table(result)) if item is not None]
+    found = (score_table(result), cost_table(result), group_table(result))
+    return [item for item in found if item is not None]
 
 
 def default_label(given: dict[str, Any]) -> str:
@@ -123,24 +140,25 @@ def default_label(given: dict[str, Any]) -> str:
     return f"{given.get('memory', 'flash_vstream')}-{Path(str(given.get('answerer', 'rule'))).name}"
 
 
-def _cells(metrics: dict[str, Any]) -> list[str]:
-    milliseconds, late, held = (metrics[name]["mean"] for name in ("answer_ms", "answer_ms_p95", "mem_bytes"))
-    return [
-        _interval(metrics["success"]),
-        _interval(metrics.get("success_drop")),
-        _interval(metrics["accuracy"]),
-        _interval(metrics["unparsed"]),
-        "-" if milliseconds is None else f"{milliseconds:.1f} ({late:.1f})",
-        "-" if held is None else f"{held:,.0f}",
-        str(metrics["accuracy"]["n"]),
-    ]
+def _conditions(result: dict[str, Any]) -> dict[str, Any]:
+    return {"memory": result["metrics"], **result["controls"]}
 
 
-def _interval(item: dict[str, Any] | None) -> str:
-    if item is None:
-        return ""
+def _table(title: str, columns: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("", no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _number(item: dict[str, Any], digits: int = 3) -> str:
+    return "-" if item["mean"] is None else f"{item['mean']:,.{digits}f}"
+
+
+def _interval(item: dict[str, Any]) -> str:
     if item["mean"] is None:
         return "-"
     if item["low"] is None:
         return f"{item['mean']:.3f}"
-    return f"{item['mean']:.3f} \\[{item['low']:.3f}, {item['high']:.3f}]"
+    return f"{item['mean']:.2f} \\[{item['low']:.2f}, {item['high']:.2f}]"
