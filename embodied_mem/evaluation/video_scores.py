@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from embodied_mem.evaluation.statistics import LEVEL, RESAMPLES, summarise
+from embodied_mem.evaluation.statistics import LEVEL, RESAMPLES, summarise, wilson
 from embodied_mem.results import metric
 from embodied_mem.stream.qa.benchmark import Benchmark
 
@@ -111,7 +111,13 @@ def question_mean(rows: Sequence[Row], average: Average, name: str = "score") ->
     if not own:
         return metric(None, n=0)
     sums, counts = _matrices([(row["video_id"], row["task"], float(row[name])) for row in own], tasks)
-    return _interval(sums, counts, average, len(own))
+    found = _interval(sums, counts, average, len(own))
+    values = {float(row[name]) for row in own}
+    if found["low"] is None or not values <= {0.0, 1.0} or (len(values) > 1 and average is not over_questions):
+        return found
+    # videos that all score the same would give a width of zero: a rate is never surer than Wilson over its questions
+    low, high = wilson(sums.sum(), len(own))
+    return {**found, "low": min(low, found["low"]), "high": max(high, found["high"])}
 
 
 def question_difference(agent: Sequence[Row], control: Sequence[Row], benchmark: Benchmark) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 from embodied_mem.cli.app import run
 from embodied_mem.errors import UsageError
 from embodied_mem.evaluation.video_qa import evaluate_video
-from embodied_mem.evaluation.video_scores import question_mean, summarise_questions
+from embodied_mem.evaluation.video_scores import over_questions, question_mean, summarise_questions
 from embodied_mem.stream.answerers.base import Answer, Answerer, AnswererError, Capabilities, ImagePart
 from embodied_mem.stream.answerers.plain import NoConfig
 from embodied_mem.stream.qa.benchmark import make_benchmark
@@ -42,15 +42,15 @@ def test_left_out_questions_and_tasks_apart():
 
 
 def test_intervals_resample_videos_not_questions():
-    def average(sums, counts):
-        return sums.sum(1) / counts.sum(1)
-
+    average = over_questions
     spread = [row(f"v{n}", "t", float(n % 2), str(n)) for n in range(40)]
     lumped = [row(f"v{n % 2}", "t", float(n % 2), str(n)) for n in range(40)]
     one, other = question_mean(spread, average), question_mean(lumped, average)
     assert one["mean"] == other["mean"] == 0.5 and one["interval"] == "bootstrap95_videos"
     assert 0.3 < one["low"] < 0.4 and 0.6 < one["high"] < 0.7 and (other["low"], other["high"]) == (0, 1)
     assert question_mean(lumped[::2], average)["low"] is None, "one video has no interval"
+    sure = question_mean([row(f"v{n}", "t", 1.0, str(n)) for n in range(6)], over_questions)
+    assert sure["high"] == 1 and sure["low"] == pytest.approx(0.61, abs=0.01), "six of six is not certainty"
 
 
 def test_labels_and_paired_differences():
