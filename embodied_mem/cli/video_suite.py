@@ -14,7 +14,7 @@ from embodied_mem.evaluation.suite import Option
 
 PREFIX = "video:"
 
-OPTIONS = (
+OPTIONS: tuple[Option, ...] = (
     Option("--data", "data", str, "Annotation file or folder, as its publication has it."),
     Option("--videos", "videos", str, "Folder of the videos (files, or folders of frames)."),
     Option("--answerer", "answerer", str, "Who answers (embodied-mem list answerers); default rule."),
@@ -32,9 +32,10 @@ OPTIONS = (
     Option("--judge", "judge", str, "Of open answers: exact, f1, anls or model:ANSWERER; default f1."),
     Option("--judge-option", "judge_option", list[str], "key=value for a model judge; repeatable."),
     Option("--videos-per-stream", "videos_per_stream", int, "Videos that follow one another in one memory; default 1."),
+    Option("--audio", "audio", bool, "Give the memory the sound too (needs the extra video)."),
     Option("--official", "official", bool, "Score as the published scorer does, quirks included."),
 )
-_RUN = ("memory", "encoder", "mode", "fps", "budget", "frames", "frame_side", "max_tokens", "official")
+_RUN = ("memory", "encoder", "mode", "fps", "budget", "frames", "frame_side", "max_tokens", "audio", "official")
 
 
 def run_benchmark(suite: str, given: dict[str, Any], **common: Any) -> dict[str, Any]:

@@ -185,7 +185,8 @@ class OpenAICompatible(Answerer):
     def _streamed(
         self, response: http.client.HTTPResponse, began: float, until: float, attempt: int
     ) -> tuple[Answer, Json]:
-        text, first, usage, likely = [], None, {"calls": attempt}, {}
+        text, first, usage = [], None, {"calls": attempt}
+        likely: Json = {}
         for event in _events(response):
             if time.monotonic() > until:
                 raise TimeoutError

@@ -25,6 +25,7 @@ import numpy as np
 
 from embodied_mem.errors import UsageError
 from embodied_mem.stream.answerers.base import Answer, Answerer, request_for
+from embodied_mem.stream.audio import AudioTrack, joined
 from embodied_mem.stream.encode import FrameEncoder, make_frame_encoder
 from embodied_mem.stream.evidence import Evidence, KeyFrame, Span
 from embodied_mem.stream.frames import Frame, shrink
@@ -67,6 +68,8 @@ class RunConfig:
     """Longer side of the frames that are kept or shown, pixels; 0 keeps none."""
     budget: int | None = 256
     """Tokens recalled for one question; None for no limit."""
+    audio: bool = False
+    """Give the memory the sound too, as one more token per frame (`stream.audio.joined`)."""
     frames: int = 8
     """Raw frames of the baselines and of ``stream``."""
     max_tokens: int = 64
@@ -178,7 +181,7 @@ def run_memory(
         if len(videos) > 1:
             samples = [recut(sample) for sample in samples]
         with GuardedSource(open_source(path), asker.config.fps) as guard:
-            writer.begin(guard, start_s(samples))
+            writer.begin(guard, start_s(samples), path)
             agenda = Agenda(samples)
             if asker.config.mode == "full":
                 writer.advance(math.inf)
@@ -227,8 +230,9 @@ class _Writer:
         self._frame: tuple[int, int] | None = None
         self._broken = 0
 
-    def begin(self, guard: GuardedSource, start_s: float) -> None:
+    def begin(self, guard: GuardedSource, start_s: float, path: Path) -> None:
         self.guard, self._start_s = guard, start_s
+        self._audio = AudioTrack(path) if self.config.audio else None
 
     def end(self) -> None:
         self.offset_s += self.guard.last_s + 1 / self.config.fps
@@ -244,7 +248,10 @@ class _Writer:
         c = self.config
         key = self._key_frame(frame.rgb) if c.frame_side else None
         try:
-            self.memory.write(self.encoder(frame.rgb), self.offset_s + frame.t_s, key)
+            tokens = self.encoder(frame.rgb)
+            if self._audio is not None:
+                tokens = joined(tokens, self._audio.at(frame.t_s))
+            self.memory.write(tokens, self.offset_s + frame.t_s, key)
             self.seen += 1
         except UsageError:
             self.refused += 1
