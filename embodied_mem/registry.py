@@ -32,6 +32,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "encoder": ("embodied_mem.perception",),
     "stream_memory": ("embodied_mem.stream.memories",),
     "answerer": ("embodied_mem.stream.answerers",),
+    "benchmark": ("embodied_mem.stream.benchmarks",),
     "algorithm": ("embodied_mem.policies.rllib",),
     "agent": ("embodied_mem.policies.scripted", "embodied_mem.policies.remote"),
     "suite": ("embodied_mem.evaluation.suites",),

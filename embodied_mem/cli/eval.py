@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import typer
 from rich.table import Table
 
+from embodied_mem.cli import video_suite
 from embodied_mem.cli.output import counting, emit_json, stdout
 from embodied_mem.cli.suite_options import SuiteCommand, chosen
 from embodied_mem.errors import UsageError
@@ -19,7 +21,9 @@ def register(app: typer.Typer) -> None:
     @app.command("eval", cls=SuiteCommand)
     def evaluate_command(
         ctx: typer.Context,
-        suite: str = typer.Argument(..., help="Name of a suite (embodied-mem list suites)."),
+        suite: str = typer.Argument(
+            ..., help="Name of a suite (embodied-mem list suites), or video:NAME (embodied-mem list benchmarks)."
+        ),
         agent: str | None = typer.Option(None, "--agent", help="Registered agent, or module:attr of your own."),
         checkpoint: list[str] = typer.Option(
             [], "--checkpoint", help="Folder of a trained agent or of a run; repeat for several training seeds."
@@ -46,6 +50,27 @@ def register(app: typer.Typer) -> None:
         from embodied_mem.config import parse_overrides
         from embodied_mem.evaluation import evaluate
 
+        if suite.startswith(video_suite.PREFIX):
+            unused = {"--agent": agent, "--checkpoint": checkpoint, "--none": none, "--split": split, "--env": env}
+            unused |= {"--seeds": seeds, "--num-envs": num_envs, "--shard": shard}
+            video_suite.refuse(suite, unused)
+            if out is None and resume:
+                raise UsageError("expected --out DIR with --resume: the folder to continue")
+            given = chosen(ctx)
+            folder = _fresh_folder(suite.replace(":", "-"), video_suite.default_label(given)) if out is None else out
+            with counting("questions") as report:
+                result = video_suite.run_benchmark(
+                    suite,
+                    given,
+                    controls=control or controls,
+                    tasks=task or None,
+                    questions=episodes,
+                    out=folder,
+                    resume=resume,
+                    progress=report,
+                )
+            _show(result, video_suite.tables(result), folder, as_json)
+            return
         who = _who(agent, checkpoint)
         if out is None and (resume or shard is not None):
             raise UsageError("expected --out DIR with --resume or --shard: the folder to continue or to share")
@@ -69,14 +94,18 @@ def register(app: typer.Typer) -> None:
                 traces=traces,
                 progress=report,
             )
-        if as_json:
-            emit_json(result)
-            return
-        for table in comparisons(result):
-            stdout.print(table)
-        for note in result["notes"]:
-            stdout.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
-        stdout.print(f"written to {result['out']}; report: embodied-mem view {folder}", markup=False, soft_wrap=True)
+        _show(result, comparisons(result), folder, as_json)
+
+
+def _show(result: dict[str, Any], tables: Sequence[Table], folder: Path, as_json: bool) -> None:
+    if as_json:
+        emit_json(result)
+        return
+    for table in tables:
+        stdout.print(table)
+    for note in result["notes"]:
+        stdout.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+    stdout.print(f"written to {result['out']}; report: embodied-mem view {folder}", markup=False, soft_wrap=True)
 
 
 def _who(agent: str | None, checkpoint: list[str]) -> Any:

@@ -101,6 +101,7 @@ LISTERS: dict[str, Callable[[], list[Row]]] = {
     "suites": _registry("suite"),
     "encoders": _registry("encoder"),
     "answerers": _registry("answerer"),
+    "benchmarks": _registry("benchmark"),
     "controls": _registry("control"),
     "benches": _registry("bench"),
 }

@@ -34,11 +34,16 @@ def _options(args: list[str]) -> list[Any]:
     if not words:
         return []
     from embodied_mem import registry
+    from embodied_mem.cli import video_suite
     from embodied_mem.evaluation.suite import load_suite
 
-    known = set(registry.names("suite"))
-    named = next((word for word in words if word in known), None)
-    options = load_suite(named).options if named is not None else ()
+    named = next((word for word in words if word.startswith(video_suite.PREFIX)), None)
+    if named is not None:
+        options = video_suite.OPTIONS
+    else:
+        known = set(registry.names("suite"))
+        named = next((word for word in words if word in known), None)
+        options = load_suite(named).options if named is not None else ()
     if not options:
         return []
 

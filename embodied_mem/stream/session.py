@@ -26,6 +26,7 @@ import numpy as np
 
 from embodied_mem.config import to_dict
 from embodied_mem.errors import UsageError
+from embodied_mem.stream.audio import AudioTrack, joined
 from embodied_mem.stream.checkpoint import has_checkpoint, load_memory, save_memory
 from embodied_mem.stream.encode import FrameEncoder, make_frame_encoder
 from embodied_mem.stream.evidence import Evidence, Snapshot
@@ -89,7 +90,12 @@ class Session:
     """One stream with its memory."""
 
     def __init__(
-        self, source: FrameSource, config: SessionConfig | None = None, *, encoder: FrameEncoder | None = None
+        self,
+        source: FrameSource,
+        config: SessionConfig | None = None,
+        *,
+        encoder: FrameEncoder | None = None,
+        audio: AudioTrack | None = None,
     ) -> None:
         """Build memory and encoder, or continue from the checkpoint.
 
@@ -97,6 +103,7 @@ class Session:
             source: where the frames come from; the session closes it.
             config: see `SessionConfig`.
             encoder: (H, W, 3) uint8 -> (P, D) float32, in place of the one the config names.
+            audio: sound of the recording; its features go in as one more token (`audio.joined`).
 
         Raises:
             UsageError: a name or value is wrong, or the checkpoint is of another memory.
@@ -105,6 +112,7 @@ class Session:
         c = self.config
         self.source = source
         self.encoder = encoder or make_frame_encoder(c.encoder, c.encoder_options)
+        self.audio = audio
         self.memory: StreamMemory = make_stream_memory(c.memory, **c.memory_config)
         self.resumed_s, self._shift_s = -math.inf, 0.0
         if c.checkpoint is not None and has_checkpoint(c.checkpoint):
@@ -283,6 +291,8 @@ class Session:
         try:
             began = time.perf_counter()
             tokens = self.encoder(frame.rgb)
+            if self.audio is not None:
+                tokens = joined(tokens, self.audio.at(frame.t_s))
             middle = time.perf_counter()
             side = self.config.frame_side
             self.memory.write(tokens, frame.t_s + self._shift_s, shrink(frame.rgb, side) if side else None)

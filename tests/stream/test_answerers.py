@@ -216,3 +216,55 @@ def test_nothing_hangs(serve):
     gone.server.server_close()
     with pytest.raises(AnswererError, match="connection failed.*2 attempts"):
         make_answerer("openai", url=gone.url, retries=1, pause_s=0.01).answer(Request("q"))
+
+
+def likely(**candidates):
+    top = [{"token": token.replace("_", " "), "logprob": logprob} for token, logprob in candidates.items()]
+    return {"content": [{"token": "x", "logprob": -1.0, "top_logprobs": top}]}
+
+
+def whole(text, logprobs=None):
+    choice = {"message": {"content": text}} | ({"logprobs": logprobs} if logprobs else {})
+    return json.dumps({"choices": [choice]}).encode()
+
+
+@pytest.mark.parametrize(
+    "text, candidates, choice, parsed_by",
+    [
+        ("B", {"A": -1.0, "B": -0.9}, 1, "logprobs"),
+        ("?", {"A": -3.0, "_B": -1.2, "B": -1.2}, 1, "logprobs"),
+        ("The answer is A", {"The": -0.1, "B": -3.0}, 0, "pattern"),
+        ("A dog, so the answer is B", {"A": -0.1, "B": -4.0}, 1, "pattern"),
+        ("well", {"The": -0.1, "B": -3.0}, None, ""),
+    ],
+)
+def test_log_probabilities_of_the_first_token_choose(serve, text, candidates, choice, parsed_by):
+    stub = serve((200, whole(text, likely(**candidates)), False, 0))
+    answer = make_answerer("openai", url=stub.url, stream=False).answer(Request("q", ("x", "y")))
+    assert (answer.choice, answer.parsed_by) == (choice, parsed_by) and len(answer.logprobs) == 2
+    body = stub.bodies[0][1]
+    assert body["logprobs"] is True and body["top_logprobs"] == 20
+
+
+def test_log_probabilities_are_read_from_a_stream_and_open_questions_ask_for_none(serve):
+    pieces = [{"choices": [{"delta": {"content": "B"}, "logprobs": likely(B=-0.1)}]}, {"choices": [{"delta": {}}]}]
+    events = "".join(f"data: {json.dumps(piece)}\n\n" for piece in pieces).encode()
+    stub = serve((200, events, True, 0), (200, WHOLE, False, 0))
+    answerer = make_answerer("openai", url=stub.url)
+    answer = answerer.answer(Request("q", ("x", "y")))
+    assert answer.parsed_by == "logprobs" and answer.choice == 1 and answer.ttft_ms > 0
+    answerer.answer(Request("q"))
+    assert "logprobs" not in stub.bodies[1][1]
+
+
+def test_a_server_without_log_probabilities_is_asked_without_them(serve):
+    refusal = (400, b'{"error": "Unsupported field: logprobs"}', False, 0)
+    stub = serve(refusal, (200, WHOLE, False, 0), (200, WHOLE, False, 0), refusal, (200, WHOLE, False, 0))
+    answerer = make_answerer("openai", url=stub.url)
+    for calls in (2, 1):
+        answer = answerer.answer(Request("q", ("x", "y")))
+        assert answer.choice == 1 and answer.parsed_by == "pattern" and answer.usage["calls"] == calls
+    assert ["logprobs" in body for _, body in stub.bodies] == [True, False, False]
+    for reason in ("status 400.*logprobs", "gives no log-probabilities"):
+        with pytest.raises(AnswererError, match=reason):
+            make_answerer("openai", url=stub.url, logprobs="always").answer(Request("q", ("x", "y")))

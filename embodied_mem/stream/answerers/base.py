@@ -106,7 +106,7 @@ class Answer:
     choice: int | None = None
     """Index of the option chosen; None for open questions and for answers that name none."""
     parsed_by: str = ""
-    """How the choice was found in the words: letter, pattern, text, or nothing."""
+    """How the choice was found: logprobs, or in the words: letter, pattern, text; empty where it was not."""
     logprobs: tuple[float, ...] | None = None
     """Log-probabilities of the options, where the back-end gives them."""
     usage: Mapping[str, int] = field(default_factory=dict)
@@ -139,7 +139,7 @@ class Answerer(ABC):
 
     @abstractmethod
     def reply(self, request: Request) -> Answer:
-        """Return the words; `answer` adds the choice and the time."""
+        """Return the words, and the choice where log-probabilities make it; `answer` adds what is missing."""
 
     def answer(self, request: Request) -> Answer:
         """Answer one request.
@@ -149,7 +149,9 @@ class Answerer(ABC):
         """
         began = time.perf_counter()
         found = self.reply(request)
-        choice, parsed_by = find_choice(found.text, request.options) if request.options else (None, "")
+        choice, parsed_by = found.choice, found.parsed_by
+        if choice is None:
+            choice, parsed_by = find_choice(found.text, request.options) if request.options else (None, "")
         return Answer(
             found.text,
             choice,

@@ -2,14 +2,15 @@
 
     boundary   1 - SSIM of grey key frames ("ssim"), or 1 - cos of mean tokens ("embed"), above ``change``, once an
                event has ``min_s`` seconds; an event of ``max_s`` seconds is cut at its strongest change after ``min_s``
+    silence    with ``audio``, also where the sound falls silent: any of the two ends an event
     event      its frames whose cosine to all frames kept before is below ``novelty`` (the first is always kept), at
                most ``kept`` of them: pattern separation
     eviction   of more than ``events``, the one most like another leaves, of two the older
 
 HippoMM (Lin et al. 2025, arXiv 2504.10739). Different: segmentation is online, and the strongest change decides where
 the published code takes the last one; more than ``kept`` novel frames are thinned evenly; the store has a capacity; a
-read touches the memory alone, never the source. Captions, speech and the summaries of a language model are not made
-here: texts given with the frames are joined into the event. The two ways of answering are in
+read touches the memory alone, never the source. Captions, transcripts and the summaries of a language model are not
+made here: texts given with the frames are joined into the event. The two ways of answering are in
 `embodied_mem.stream.dual_path`.
 """
 
@@ -28,6 +29,8 @@ from embodied_mem.stream.evidence import Snapshot, by_similarity, spread
 from embodied_mem.stream.memory import StreamMemory, check_at_least, stack_keys
 
 _EPS = 1e-8
+# More than any change of a picture (at most 2), so that a silence is the strongest one of an event.
+_SILENCE = 3.0
 # Stabilisers of the structural similarity for 8-bit images: (0.01 L)^2 and (0.03 L)^2 with L = 255.
 _C1, _C2 = 6.5025, 58.5225
 _SSIM_WIDTH = 160
@@ -53,9 +56,11 @@ class HippoMMConfig:
     """Finished events that are held."""
     pending: int = 64
     """Frames of the open event that are held before it is thinned; longer events keep every n-th."""
+    audio: int = 0
+    """Numbers of sound at the end of the last token, loudness first (see `stream.audio.joined`); 0 for none."""
 
     def __post_init__(self) -> None:
-        check_at_least(self, change=0.0, min_s=0.0, kept=1, events=2, pending=2, novelty=-1.0)
+        check_at_least(self, change=0.0, min_s=0.0, kept=1, events=2, pending=2, novelty=-1.0, audio=0)
         if self.max_s < self.min_s:
             raise UsageError(f"expected max_s >= min_s = {self.min_s}, got {self.max_s}")
 
@@ -111,10 +116,16 @@ class HippoMM(StreamMemory):
         self.arrays = {"changes": changes, "count": np.array([count + 1, stride])}
 
     def _change(self, before: Entry, after: Entry) -> float:
+        sound = self.config.audio
+        if sound:
+            if min(after.tokens.shape) < 2 or sound >= after.tokens.shape[1]:
+                raise UsageError(f"expected tokens of picture and sound for audio={sound}, got {after.tokens.shape}")
+            if after.tokens[-1, -sound] <= 0 < before.tokens[-1, -sound]:
+                return _SILENCE
         if self.config.visual == "ssim":
             assert before.rgb is not None and after.rgb is not None
             return 1 - ssim(before.rgb, after.rgb)
-        a, b = before.key, after.key
+        a, b = (entry.tokens[:-1, :-sound].mean(0) if sound else entry.key for entry in (before, after))
         return 1 - float(a @ b) / (float(np.linalg.norm(a) * np.linalg.norm(b)) + _EPS)
 
     def _strongest(self) -> int:
