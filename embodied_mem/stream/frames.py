@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ S = TypeVar("S", bound="FrameSource")
 # Stamps are fractions of a second that went through milliseconds: closer than this is the same moment.
 _EPS_S = 1e-6
 _EVENTS_KEPT = 256
+# Seconds behind its pace after which a recording goes on at its pace from where it is.
+_LATE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,9 @@ class FrameSource(ABC):
         self.events: deque[SourceEvent] = deque(maxlen=_EVENTS_KEPT)
         self.last_s = 0.0
         """Time of the last frame advanced over."""
+        self.pace = 0.0
+        """Seconds of the stream per second of the clock: 1 plays a recording as it was; 0 for as fast as it goes."""
+        self._paced: tuple[float, float] | None = None
         self._index = 0
         self._first_s: float | None = None
         self._due_s = -math.inf
@@ -121,6 +127,8 @@ class FrameSource(ABC):
                 self.lost_frame("the frame could not be decoded")
                 continue
             self._schedule(t_s)
+            if self.pace > 0 and not self._in_time(t_s):
+                return
             self.yielded += 1
             yield Frame(to_rgb(image), t_s, index, self.source_id)
 
@@ -135,7 +143,7 @@ class FrameSource(ABC):
         if not t_s >= 0:
             raise UsageError(f"expected a time >= 0 s, got {t_s}")
         self._seek(t_s)
-        self._first_s, self._due_s = None, t_s
+        self._first_s, self._due_s, self._paced = None, t_s, None
 
     def _seek(self, t_s: float) -> None:
         raise NotImplementedError
@@ -161,6 +169,18 @@ class FrameSource(ABC):
         """Count a broken frame."""
         self.broken += 1
         self.note("broken", message)
+
+    def _in_time(self, t_s: float) -> bool:
+        """Wait until ``t_s`` has come at this pace; False if the source was stopped meanwhile."""
+        now = time.monotonic()
+        if self._paced is None:
+            self._paced = now, t_s
+        clock, stream = self._paced
+        late = now - clock - (t_s - stream) / self.pace
+        if late > _LATE_S:
+            # a reader that fell behind does not rush through what it missed
+            self._paced = now, t_s
+        return not self._stopped.wait(max(0.0, -late))
 
     def _schedule(self, t_s: float) -> None:
         """Set when the next frame is due: on a grid from the first frame, so that gaps do not drift."""

@@ -31,6 +31,7 @@ from embodied_mem.stream.answerers.base import (
     AnswererError,
     Capabilities,
     ImagePart,
+    OnText,
     Request,
     TextPart,
 )
@@ -87,7 +88,11 @@ class OpenAICompatible(Answerer):
         self.capabilities = Capabilities(images=config.max_images > 0, max_images=config.max_images)  # type: ignore[misc]
 
     def reply(self, request: Request) -> Answer:
-        """Send the request.
+        """Send the request, see `spoken`."""
+        return self.spoken(request, None)
+
+    def spoken(self, request: Request, on_text: OnText | None) -> Answer:
+        """Send the request; ``on_text`` gets what has arrived, whenever more of it has.
 
         Raises:
             AnswererError: the server cannot be reached, refuses, is too slow, or sends no answer.
@@ -99,7 +104,7 @@ class OpenAICompatible(Answerer):
         while True:
             attempt += 1
             try:
-                return self._send(body, began, until, attempt)
+                return self._send(body, began, until, attempt, on_text)
             except _Again as again:
                 if attempt > c.retries or time.monotonic() + pause >= until:
                     raise AnswererError(f"{c.url}: {again} ({attempt} attempts)") from again
@@ -139,7 +144,7 @@ class OpenAICompatible(Answerer):
         content.append({"type": "text", "text": asked})
         return content
 
-    def _send(self, body: bytes, began: float, until: float, attempt: int) -> Answer:
+    def _send(self, body: bytes, began: float, until: float, attempt: int, on_text: OnText | None) -> Answer:
         parts = urlsplit(self.config.url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         connection = kind(str(parts.hostname), parts.port, timeout=max(until - time.monotonic(), 0.001))
@@ -155,8 +160,11 @@ class OpenAICompatible(Answerer):
             if response.status != 200:
                 raise AnswererError(f"{self.config.url}: status {response.status}: {_short(response.read(2000))}")
             if "text/event-stream" in response.headers.get("Content-Type", ""):
-                return self._streamed(response, began, until, attempt)
-            return self._whole(response.read(), attempt)
+                return self._streamed(response, began, until, attempt, on_text)
+            whole = self._whole(response.read(), attempt)
+            if on_text is not None:
+                on_text(whole.text)
+            return whole
         except TimeoutError as error:
             raise AnswererError(f"{self.config.url}: no answer within {self.config.timeout_s} s") from error
         except (OSError, http.client.HTTPException) as error:
@@ -164,7 +172,9 @@ class OpenAICompatible(Answerer):
         finally:
             connection.close()
 
-    def _streamed(self, response: http.client.HTTPResponse, began: float, until: float, attempt: int) -> Answer:
+    def _streamed(
+        self, response: http.client.HTTPResponse, began: float, until: float, attempt: int, on_text: OnText | None
+    ) -> Answer:
         text, first, usage = [], None, {"calls": attempt}
         for event in _events(response):
             if time.monotonic() > until:
@@ -175,6 +185,8 @@ class OpenAICompatible(Answerer):
                 if piece and first is None:
                     first = 1000 * (time.monotonic() - began)
                 text.append(piece)
+                if piece and on_text is not None:
+                    on_text("".join(text))
         if first is None:
             raise AnswererError(f"{self.config.url}: the server sent no text")
         return Answer("".join(text), usage=usage, ttft_ms=first)
