@@ -6,8 +6,8 @@ from embodied_mem import registry
 from embodied_mem.errors import UsageError
 
 MEMORY = "flash_vstream"
-ENCODERS = ("built_in", "grid")
-ANSWERERS = ("built_in", "rule")
+ENCODERS = ("house", "grid")
+ANSWERERS = ("house", "rule")
 
 
 def default_encoder() -> str:

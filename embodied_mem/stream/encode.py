@@ -72,6 +72,11 @@ class ModuleEncoder:
         with torch.no_grad():
             return self._encoder(torch.from_numpy(rgb).unsqueeze(0).to(self.device)).cpu().numpy()
 
+    def query(self, text: str) -> np.ndarray | None:
+        """Return words (D,) float32 in the space of the tokens; None where the encoder reads none, or saw no frame."""
+        reads = getattr(self._encoder, "query", None)
+        return None if reads is None else reads(text)
+
 
 def make_frame_encoder(name: str, options: Mapping[str, Any] | None = None, device: str = "cpu") -> FrameEncoder:
     """Return the encoder ``grid`` or any registered image encoder, for frames.

@@ -31,7 +31,7 @@ from embodied_mem.stream.asker import Asker, Reply
 from embodied_mem.stream.checkpoint import has_checkpoint, load_memory, save_memory
 from embodied_mem.stream.encode import FrameEncoder, make_frame_encoder
 from embodied_mem.stream.evidence import Evidence, Snapshot
-from embodied_mem.stream.frames import Frame, FrameSource, shrink
+from embodied_mem.stream.frames import Frame, FrameSource, Sampler, shrink
 from embodied_mem.stream.memory import StreamMemory, check_at_least, make_stream_memory
 from embodied_mem.stream.queue import POLICIES, BoundedQueue, Policy
 from embodied_mem.stream.standing import OnAlert, StandingQueries
@@ -51,6 +51,8 @@ class SessionConfig:
     """``grid``, or a registered image encoder."""
     encoder_options: dict[str, Any] = field(default_factory=dict)
     """Its options."""
+    fps: float | None = None
+    """Frames per second that are remembered at most; the others are for showing. None for all."""
     frame_side: int = 224
     """Longer side of the key frames that are kept, pixels; 0 keeps none."""
     queue: int = 8
@@ -114,6 +116,7 @@ class Session:
             self._resume(c.checkpoint)
         self._queue: BoundedQueue[Frame] = BoundedQueue(c.queue, c.policy or ("latest" if source.live else "block"))
         self._threads: list[threading.Thread] = []
+        self._sampler = Sampler(c.fps)
         self._held: Frame | None = None
         self._standing: list[StandingQueries] = []
         self.latest: Frame | None = None
@@ -177,7 +180,7 @@ class Session:
             if frame.t_s + self._shift_s > end_s:
                 self._held = frame
                 break
-            if frame.t_s > self.resumed_s:
+            if self._wanted(frame):
                 self._take(frame)
                 left -= 1
             if left <= 0:
@@ -303,11 +306,17 @@ class Session:
         """Why the latest frames were refused."""
         return list(self._reports)
 
+    def _wanted(self, frame: Frame) -> bool:
+        if frame.t_s <= self.resumed_s or not self._sampler.due(frame.t_s):
+            return False
+        self._sampler.taken(frame.t_s)
+        return True
+
     def _read_frames(self) -> None:
         try:
             for frame in self.source:
                 self.latest = frame
-                if frame.t_s > self.resumed_s and not self._queue.put(frame):
+                if self._wanted(frame) and not self._queue.put(frame):
                     return
         except BaseException as error:
             self._error = error

@@ -9,6 +9,7 @@ from typing import Any
 
 from embodied_mem.files import atomic_write_bytes, atomic_write_json
 from embodied_mem.stream.asker import Reply
+from embodied_mem.stream.evidence import Span
 from embodied_mem.stream.pictures import jpeg
 
 ANSWERS_FILE = "answers.json"
@@ -58,9 +59,24 @@ def lines(reply: Reply, frames: Sequence[Path]) -> list[str]:
     at = "before the first frame" if math.isinf(reply.at_s) else f"at {reply.at_s:.2f} s"
     shown = [f"Q ({at})  {reply.question}", f"A  {reply.text}", f"   confidence {sure}"]
     if reply.spans:
-        shown.append("   evidence   " + ", ".join(_stretch(span.t0, span.t1) for span in reply.spans))
+        shown.append("   evidence   " + ", ".join(_stretch(t0, t1) for t0, t1 in joined(reply.spans)))
     shown += [f"   frame      {path}" for path in frames]
     return shown
+
+
+def joined(spans: Sequence[Span]) -> list[tuple[float, float]]:
+    """Return the stretches of time of some lines; those that touch are one.
+
+    >>> joined([Span("a", 0.0, 2.0), Span("b", 1.0, 3.0), Span("c", 5.0, 5.0)])
+    [(0.0, 3.0), (5.0, 5.0)]
+    """
+    found: list[tuple[float, float]] = []
+    for _, t0, t1 in sorted(spans, key=lambda span: span.t0):
+        if found and t0 <= found[-1][1]:
+            found[-1] = found[-1][0], max(found[-1][1], t1)
+        else:
+            found.append((t0, t1))
+    return found
 
 
 def second(value: float) -> float | None:
