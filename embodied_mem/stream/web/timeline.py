@@ -4,8 +4,8 @@
     merged   frames that an entry stands for together with others
     let go   all others; kept + merged + let go == frames written
 
-An entry that is gone was merged where a heavier one now spans its time, else it was let go. Frames that were written and
-let go between two looks show in the counts alone.
+An entry that is gone was merged where a heavier one now spans its time, else it was let go. Frames that were written
+and let go between two looks show in the counts alone.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Timeline:
         """Return what there is to draw, JSON-able.
 
         Returns:
-            ``until_s`` (None before the first frame), ``version``, ``kept``, ``merged``, ``let_go`` (frames), ``stores``
-            (name, entries, frames, bars of [t0, t1, frames, entries]), ``log``.
+            ``until_s`` (None before the first frame), ``version``, ``kept``, ``merged``, ``let_go`` (frames),
+            ``stores`` (name, entries, frames, bars of [t0, t1, frames, entries]), ``log``.
         """
         if snapshot.version != self._version:
             self._follow(snapshot)

@@ -129,9 +129,8 @@ def test_an_upload_becomes_a_session_and_leaves_with_it(make_rooms, video, tmp_p
     assert room.session.join(20) and room.session.memory.version == 30
     assert len(list((tmp_path / "uploads").iterdir())) == 1
     assert web.delete(f"/api/sessions/{room.number}").json() == {"closed": True}
-    assert (
-        list((tmp_path / "uploads").iterdir()) == [] and web.delete(f"/api/sessions/{room.number}").status_code == 404
-    )
+    assert list((tmp_path / "uploads").iterdir()) == []
+    assert web.delete(f"/api/sessions/{room.number}").status_code == 404
 
 
 @pytest.mark.parametrize("name", ["../../x.mp4", "..%2f..%2fx.mp4", "/etc/x.mp4", "x.html", "", ".x.mp4", "a\\b.mp4"])
