@@ -118,12 +118,18 @@ class Asker:
     def _spans(self, evidence: Evidence, answer: Answer, query: np.ndarray | None) -> tuple[Span, ...]:
         rows = evidence.text
         worth = _worth(evidence, answer, query, [(row.t0, row.t1) for row in rows])
-        return tuple(rows[i] for i in _best(worth, len(rows), self.shown))
+        return tuple(rows[i] for i in _best(worth, len(rows), self._most(answer, worth)))
 
     def _frames(self, evidence: Evidence, answer: Answer, query: np.ndarray | None) -> tuple[KeyFrame, ...]:
         rows = evidence.frames
         worth = _worth(evidence, answer, query, [(row.t_s, row.t_s) for row in rows])
-        return tuple(rows[i] for i in _best(worth, len(rows), self.shown))
+        return tuple(rows[i] for i in _best(worth, len(rows), self._most(answer, worth)))
+
+    def _most(self, answer: Answer, worth: np.ndarray | None) -> int:
+        """Return how many are shown: of an answer that points at its evidence, what it points at, else the nearest."""
+        if worth is None or not answer.spans:
+            return self.shown
+        return min(self.shown, max(int((worth == 0.0).sum()), len(answer.spans)))
 
 
 def _worth(
@@ -133,8 +139,10 @@ def _worth(
     t0, t1 = np.array(stretches, np.float64).reshape(-1, 2).T
     if answer.spans:
         a, b = np.array(answer.spans, np.float64).T
-        apart = np.maximum(np.maximum(a[None] - t1[:, None], t0[:, None] - b[None]), 0.0)
-        return -apart.min(1)
+        # a stretch reaching far beyond what is pointed at says less than one that fits; a moment within it fits
+        beyond = np.maximum(a[None] - t0[:, None], 0.0) + np.maximum(t1[:, None] - b[None], 0.0)
+        before = np.maximum(a[None] - t1[:, None], 0.0) + np.maximum(t0[:, None] - b[None], 0.0)
+        return -(beyond + before).min(1)
     if query is None or not len(evidence.tokens):
         return None
     tokens, times = evidence.tokens.numpy(), evidence.times.numpy()
@@ -147,9 +155,6 @@ def _best(worth: np.ndarray | None, count: int, most: int) -> list[int]:
     """Return at most ``most`` of ``count`` places, ascending: the worthiest, or evenly spread ones if none is known."""
     if worth is None:
         return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist() if count else []
-    if len(worth) and worth.max() == 0.0:
-        # the answerer points at some: the others say nothing
-        most = min(most, int((worth == 0.0).sum()))
     return sorted(np.argsort(-worth, kind="stable")[:most].tolist())
 
 

@@ -126,4 +126,4 @@ def _spanned(rows: np.ndarray, by: np.ndarray) -> np.ndarray:
         return np.zeros(len(rows), bool)
     within = (by[None, :, 0] <= rows[:, None, 0]) & (by[None, :, 1] >= rows[:, None, 1])
     heavy = by[None, :, 2] >= rows[:, None, 2]
-    return (within & heavy).any(1)
+    return np.asarray((within & heavy).any(1))

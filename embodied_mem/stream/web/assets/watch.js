@@ -153,6 +153,7 @@ function status(message) {
     chip.append(make("span", "Waiting: " + item.question), stop);
     return chip;
   }));
+  follow();
 }
 
 function timeline(message) {
