@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Ask questions about a recording at given seconds, or about a running stream at a prompt."""
         from embodied_mem.stream.asking import make_asker, pair, session_config
-        from embodied_mem.stream.defaults import MEMORY
+        from embodied_mem.stream.defaults import MEMORY, choose
         from embodied_mem.stream.session import Session
         from embodied_mem.stream.sources import open_source
 
@@ -46,8 +46,9 @@ def register(app: typer.Typer) -> None:
             raise UsageError("expected a question (-q) for every --at")
         questions = pair(question, at or None) if question else []
         options = component_options(option)
-        asker = make_asker(answerer, options.get("answerer"), budget=budget, shown=frames)
-        config = session_config(memory or MEMORY, encoder, options, session)
+        eyes, voice = choose(encoder, answerer)
+        asker = make_asker(voice, options.get("answerer"), budget=budget, shown=frames)
+        config = session_config(memory or MEMORY, eyes, options, session)
         opened = open_source(name, fps=fps or None, decoder=decoder)  # type: ignore[arg-type]
         folder = out or Path("runs") / time.strftime("ask-%Y%m%d-%H%M%S")
         with Session(opened, config) as running:

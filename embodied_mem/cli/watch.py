@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Serve a web page: live video, what the memory keeps, and a box for questions."""
         from embodied_mem.stream.asking import make_asker, session_config
-        from embodied_mem.stream.defaults import MEMORY
+        from embodied_mem.stream.defaults import MEMORY, choose
         from embodied_mem.stream.sources import open_source
         from embodied_mem.stream.web.rooms import SHOWN_FPS, Limits, Rooms
         from embodied_mem.stream.web.server import serve
@@ -51,8 +51,9 @@ def register(app: typer.Typer) -> None:
         if len(names) > max_sessions:
             raise UsageError(f"expected at most {max_sessions} sources, got {len(names)}; raise --max-sessions")
         options = component_options(option)
-        asker = make_asker(answerer, options.get("answerer"))
-        config = session_config(memory or MEMORY, encoder, options, session, fps=fps or None)
+        eyes, voice = choose(encoder, answerer)
+        asker = make_asker(voice, options.get("answerer"))
+        config = session_config(memory or MEMORY, eyes, options, session, fps=fps or None)
 
         def ready(address: str, secret: str | None) -> None:
             if as_json:

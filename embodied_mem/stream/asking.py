@@ -18,7 +18,7 @@ from typing import Any
 from embodied_mem.errors import UsageError
 from embodied_mem.stream.answerers.base import Answerer, make_answerer
 from embodied_mem.stream.asker import BUDGET, SHOWN, Asker, Reply
-from embodied_mem.stream.defaults import MEMORY, default_answerer, default_encoder
+from embodied_mem.stream.defaults import MEMORY, choose
 from embodied_mem.stream.frames import FrameSource
 from embodied_mem.stream.session import Session, SessionConfig
 from embodied_mem.stream.sources import open_source
@@ -62,8 +62,10 @@ def ask(
         AnswererError: the answerer cannot answer.
     """
     questions = pair([question] if isinstance(question, str) else question, at)
-    asker = make_asker(answerer, (options or {}).get("answerer"), budget=budget, shown=shown)
-    config = session_config(memory, encoder, options, session)
+    given = answerer if isinstance(answerer, Answerer) else None
+    eyes, voice = choose(encoder, answerer if given is None else "")
+    asker = make_asker(given or voice, (options or {}).get("answerer"), budget=budget, shown=shown)
+    config = session_config(memory, eyes, options, session)
     opened = source if isinstance(source, FrameSource) else open_source(source, fps=fps)
     with Session(opened, config) as running:
         return ask_in_time(running, asker, questions)
@@ -125,20 +127,20 @@ def _one_more(session: Session, at_s: float) -> bool:
     return session.counters().produced > before
 
 
-def make_asker(answerer: str | Answerer | None = None, options: Mapping[str, Any] | None = None, **more: Any) -> Asker:
-    """Return who is asked: an answerer, by name, or the default one.
+def make_asker(answerer: str | Answerer, options: Mapping[str, Any] | None = None, **more: Any) -> Asker:
+    """Return who is asked: an answerer, or one by name with its options; ``more`` goes to `Asker`.
 
     Raises:
         UsageError: the name or an option is wrong.
     """
     if not isinstance(answerer, Answerer):
-        answerer = make_answerer(answerer or default_answerer(), **(options or {}))
+        answerer = make_answerer(answerer, **(options or {}))
     return Asker(answerer, **more)
 
 
 def session_config(
     memory: str,
-    encoder: str | None,
+    encoder: str,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     session: str | Path | None = None,
     **more: Any,
@@ -155,7 +157,7 @@ def session_config(
     return SessionConfig(
         memory=memory,
         memory_config=given.get("memory", {}),
-        encoder=encoder or default_encoder(),
+        encoder=encoder,
         encoder_options=given.get("encoder", {}),
         checkpoint=None if session is None else str(session),
         **more,

@@ -1,29 +1,28 @@
-"""Who encodes and who answers where nobody says: the first name of each list that is registered."""
+"""Who remembers, encodes and answers where nobody says.
+
+An answerer that reads tokens needs the encoder that it was trained with, so the two are chosen together: the first pair
+of which both are registered and that holds what was given.
+"""
 
 from __future__ import annotations
 
 from embodied_mem import registry
-from embodied_mem.errors import UsageError
 
 MEMORY = "flash_vstream"
-ENCODERS = ("house", "grid")
-ANSWERERS = ("house", "rule")
+PAIRS = (("house", "house-head"), ("grid", "rule"))
+"""Encoder and answerer; the last pair needs nothing and goes with every other."""
 
 
-def default_encoder() -> str:
-    """Return the encoder of frames; ``grid`` needs no registration."""
-    known = {*registry.names("encoder"), "grid"}
-    return next(name for name in ENCODERS if name in known)
+def choose(encoder: str | None = None, answerer: str | None = None) -> tuple[str, str]:
+    """Return encoder and answerer: what was given, and for the other what goes with it.
 
-
-def default_answerer() -> str:
-    """Return the answerer.
-
-    Raises:
-        UsageError: none of the list is registered.
+    >>> choose("grid"), choose("grid", "echo")
+    (('grid', 'rule'), ('grid', 'echo'))
     """
-    known = registry.names("answerer")
-    for name in ANSWERERS:
-        if name in known:
-            return name
-    raise UsageError(f"no answerer of {', '.join(ANSWERERS)} is registered; name one of {', '.join(known)}")
+    encoders, answerers = {*registry.names("encoder"), "grid"}, set(registry.names("answerer"))
+    usable = [(eyes, voice) for eyes, voice in PAIRS if eyes in encoders and voice in answerers]
+    for eyes, voice in usable:
+        if encoder in (None, eyes) and answerer in (None, voice):
+            return eyes, voice
+    first, last = usable[0], usable[-1]
+    return encoder or first[0], answerer or last[1]

@@ -29,7 +29,7 @@ from embodied_mem.config import to_dict
 from embodied_mem.errors import UsageError
 from embodied_mem.stream.asker import Asker, Reply
 from embodied_mem.stream.checkpoint import has_checkpoint, load_memory, save_memory
-from embodied_mem.stream.encode import FrameEncoder, make_frame_encoder
+from embodied_mem.stream.encode import FrameEncoder, embed_question, make_frame_encoder
 from embodied_mem.stream.evidence import Evidence, Snapshot
 from embodied_mem.stream.frames import Frame, FrameSource, Sampler, shrink
 from embodied_mem.stream.memory import StreamMemory, check_at_least, make_stream_memory
@@ -241,8 +241,7 @@ class Session:
 
     def query(self, question: str) -> np.ndarray | None:
         """Return the question (D,) float32 in the space of the tokens; None where the encoder reads no words."""
-        reads = getattr(self.encoder, "query", None)
-        return None if reads is None else reads(question)
+        return embed_question(self.encoder, question)
 
     def ask(self, question: str, asker: Asker, **options: Any) -> Reply:
         """Ask the memory as it is now, see `Asker.ask`."""

@@ -12,7 +12,7 @@ from embodied_mem.stream.answerers.plain import Scripted, ScriptedConfig
 from embodied_mem.stream.answerers.stated import unfinished
 from embodied_mem.stream.asker import Asker
 from embodied_mem.stream.asking import ask, ask_in_time, make_asker, pair, session_config
-from embodied_mem.stream.defaults import ANSWERERS, ENCODERS, default_answerer, default_encoder
+from embodied_mem.stream.defaults import PAIRS, choose
 from embodied_mem.stream.memory import make_stream_memory
 from embodied_mem.stream.session import Session, SessionConfig
 from embodied_mem.stream.sources import ArraySource
@@ -64,9 +64,24 @@ def test_options_reach_their_component():
         make_asker("rule", budget=0)
 
 
-def test_defaults_are_the_first_names_that_are_registered():
-    assert default_encoder() in ENCODERS and default_answerer() in ANSWERERS
-    assert make_answerer(default_answerer()) is not None
+def test_encoder_and_answerer_are_chosen_together(monkeypatch):
+    assert choose() in PAIRS and choose(*choose()) == choose()
+    assert choose("grid") == ("grid", "rule") and choose("cnn", "echo") == ("cnn", "echo")
+    assert choose("cnn")[1] == "rule" and choose(None, "openai") == (choose()[0], "openai")
+    monkeypatch.setattr("embodied_mem.stream.defaults.PAIRS", (("cnn", "nobody"), ("cnn", "echo"), ("grid", "rule")))
+    assert choose() == ("cnn", "echo") and choose(None, "rule") == ("grid", "rule")
+
+
+def test_an_encoder_that_reads_words_turns_the_question_into_a_query():
+    def look(rgb):
+        return np.eye(3, dtype=np.float32)[[int(rgb[0, 0, 0]) % 3]]
+
+    look.embed_text = lambda text: np.array([0, text.count("one"), text.count("two")])
+    with Session(film(), config(), encoder=look) as session:
+        session.run()
+        frames = session.ask("number two?", Asker(make_answerer("echo"), budget=2, shown=2)).frames
+        assert [int(f.rgb[0, 0, 0]) % 3 for f in frames] == [2, 2]
+        assert session.query("what?") is None and session.query("one") is not None
 
 
 @pytest.mark.parametrize(
