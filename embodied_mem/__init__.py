@@ -16,6 +16,7 @@ _CALLS = {
     "load_agent": "embodied_mem.agent:load_agent",
     "train": "embodied_mem.experiments.training:train",
     "evaluate": "embodied_mem.evaluation:evaluate",
+    "ask": "embodied_mem.stream.asking:ask",
     "make_vec": "embodied_mem.envs.make:make_vec",
     "record": "embodied_mem.experiments.recording:record_demonstrations",
 }

@@ -9,7 +9,6 @@ Both ways see the snapshot alone; the source may be closed.
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import dataclass, replace
 
@@ -17,9 +16,8 @@ import numpy as np
 
 from embodied_mem.errors import UsageError
 from embodied_mem.stream.answerers.base import SYSTEM, Answer, Answerer, request_for
+from embodied_mem.stream.answerers.stated import ASK, stated
 from embodied_mem.stream.evidence import Snapshot, assemble, by_similarity
-
-ASK = " End with a line CONFIDENCE: and a number from 0 to 1."
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,5 @@ def confidence(text: str) -> tuple[float, str]:
     >>> confidence("very sure")
     (0.0, 'very sure')
     """
-    found = re.search(r"confidence\s*:\s*(\d*\.?\d+)\s*$", text.strip(), re.IGNORECASE)
-    if not found or not 0 <= float(found[1]) <= 1:
-        return 0.0, text.strip()
-    return float(found[1]), text.strip()[: found.start()].strip()
+    sure, rest = stated(text)
+    return sure or 0.0, rest

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ S = TypeVar("S", bound="FrameSource")
 # Stamps are fractions of a second that went through milliseconds: closer than this is the same moment.
 _EPS_S = 1e-6
 _EVENTS_KEPT = 256
+# Seconds behind its pace after which a recording goes on at its pace from where it is.
+_LATE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,40 @@ class SourceEvent:
     """One line."""
 
 
+class Sampler:
+    """At most ``fps`` frames per second, on a grid from the first one, so that gaps do not drift."""
+
+    def __init__(self, fps: float | None) -> None:
+        """Choose the rate; None for every frame.
+
+        Raises:
+            UsageError: it is not positive.
+        """
+        if fps is not None and not (fps > 0 and math.isfinite(fps)):
+            raise UsageError(f"expected fps > 0, got {fps}")
+        self.fps = fps
+        self.restart(-math.inf)
+
+    def restart(self, t_s: float) -> None:
+        """Begin anew with the first frame at or after ``t_s`` seconds."""
+        self._first_s: float | None = None
+        self._due_s = t_s
+
+    def due(self, t_s: float) -> bool:
+        """Return whether a frame of this time is wanted."""
+        return t_s >= self._due_s - _EPS_S
+
+    def taken(self, t_s: float) -> None:
+        """Say that the frame of this time was used."""
+        if self.fps is None:
+            self._due_s = -math.inf
+            return
+        if self._first_s is None:
+            self._first_s = t_s
+        passed = math.floor((t_s - self._first_s + _EPS_S) * self.fps)
+        self._due_s = self._first_s + (passed + 1) / self.fps
+
+
 class FrameSource(ABC):
     """An iterator of frames in time order; iterate once, or again after `seek`.
 
@@ -83,16 +120,15 @@ class FrameSource(ABC):
         Raises:
             UsageError: ``fps`` is not positive.
         """
-        if fps is not None and not (fps > 0 and math.isfinite(fps)):
-            raise UsageError(f"expected fps > 0, got {fps}")
-        self.source_id, self.fps = source_id, fps
+        self.source_id, self.fps, self._sampler = source_id, fps, Sampler(fps)
         self.read = self.yielded = self.broken = self.reconnects = 0
         self.events: deque[SourceEvent] = deque(maxlen=_EVENTS_KEPT)
         self.last_s = 0.0
         """Time of the last frame advanced over."""
+        self.pace = 0.0
+        """Seconds of the stream per second of the clock: 1 plays a recording as it was; 0 for as fast as it goes."""
+        self._paced: tuple[float, float] | None = None
         self._index = 0
-        self._first_s: float | None = None
-        self._due_s = -math.inf
         self._stopped = threading.Event()
 
     @abstractmethod
@@ -114,13 +150,15 @@ class FrameSource(ABC):
             self.last_s = t_s
             index, self._index = self._index, self._index + 1
             self.read += 1
-            if t_s < self._due_s - _EPS_S:
+            if not self._sampler.due(t_s):
                 continue
             image = self._retrieve()
             if image is None:
                 self.lost_frame("the frame could not be decoded")
                 continue
-            self._schedule(t_s)
+            self._sampler.taken(t_s)
+            if self.pace > 0 and not self._in_time(t_s):
+                return
             self.yielded += 1
             yield Frame(to_rgb(image), t_s, index, self.source_id)
 
@@ -135,7 +173,8 @@ class FrameSource(ABC):
         if not t_s >= 0:
             raise UsageError(f"expected a time >= 0 s, got {t_s}")
         self._seek(t_s)
-        self._first_s, self._due_s = None, t_s
+        self._sampler.restart(t_s)
+        self._paced = None
 
     def _seek(self, t_s: float) -> None:
         raise NotImplementedError
@@ -162,15 +201,17 @@ class FrameSource(ABC):
         self.broken += 1
         self.note("broken", message)
 
-    def _schedule(self, t_s: float) -> None:
-        """Set when the next frame is due: on a grid from the first frame, so that gaps do not drift."""
-        if self.fps is None:
-            self._due_s = -math.inf
-            return
-        if self._first_s is None:
-            self._first_s = t_s
-        passed = math.floor((t_s - self._first_s + _EPS_S) * self.fps)
-        self._due_s = self._first_s + (passed + 1) / self.fps
+    def _in_time(self, t_s: float) -> bool:
+        """Wait until ``t_s`` has come at this pace; False if the source was stopped meanwhile."""
+        now = time.monotonic()
+        if self._paced is None:
+            self._paced = now, t_s
+        clock, stream = self._paced
+        late = now - clock - (t_s - stream) / self.pace
+        if late > _LATE_S:
+            # a reader that fell behind does not rush through what it missed
+            self._paced = now, t_s
+        return not self._stopped.wait(max(0.0, -late))
 
     def __enter__(self: S) -> S:
         return self

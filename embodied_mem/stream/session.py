@@ -14,6 +14,7 @@ Sessions share nothing; any number of them live in one process.
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 import time
@@ -26,13 +27,15 @@ import numpy as np
 
 from embodied_mem.config import to_dict
 from embodied_mem.errors import UsageError
+from embodied_mem.stream.asker import Asker, Reply
 from embodied_mem.stream.audio import AudioTrack, joined
 from embodied_mem.stream.checkpoint import has_checkpoint, load_memory, save_memory
-from embodied_mem.stream.encode import FrameEncoder, make_frame_encoder
+from embodied_mem.stream.encode import FrameEncoder, embed_question, make_frame_encoder
 from embodied_mem.stream.evidence import Evidence, Snapshot
-from embodied_mem.stream.frames import Frame, FrameSource, shrink
+from embodied_mem.stream.frames import Frame, FrameSource, Sampler, shrink
 from embodied_mem.stream.memory import StreamMemory, check_at_least, make_stream_memory
 from embodied_mem.stream.queue import POLICIES, BoundedQueue, Policy
+from embodied_mem.stream.standing import OnAlert, StandingQueries
 
 _TIMINGS_KEPT = 512
 
@@ -49,6 +52,8 @@ class SessionConfig:
     """``grid``, or a registered image encoder."""
     encoder_options: dict[str, Any] = field(default_factory=dict)
     """Its options."""
+    fps: float | None = None
+    """Frames per second that are remembered at most; the others are for showing. None for all."""
     frame_side: int = 224
     """Longer side of the key frames that are kept, pixels; 0 keeps none."""
     queue: int = 8
@@ -119,6 +124,11 @@ class Session:
             self._resume(c.checkpoint)
         self._queue: BoundedQueue[Frame] = BoundedQueue(c.queue, c.policy or ("latest" if source.live else "block"))
         self._threads: list[threading.Thread] = []
+        self._sampler = Sampler(c.fps)
+        self._held: Frame | None = None
+        self._standing: list[StandingQueries] = []
+        self.latest: Frame | None = None
+        """The newest frame read, for showing."""
         self._count = threading.Lock()
         self._written = self._refused = self._checkpoints = self._busy = 0
         self._error: BaseException | None = None
@@ -154,11 +164,12 @@ class Session:
             thread.start()
         return self
 
-    def run(self, frames: int | None = None) -> int:
+    def run(self, frames: int | None = None, until_s: float | None = None) -> int:
         """Read, encode and write in this thread, without a queue.
 
         Args:
             frames: stop after so many frames of the source; None for all.
+            until_s: stop before the first frame later than that, in seconds of the memory; the next run begins there.
 
         Returns:
             frames written.
@@ -169,8 +180,15 @@ class Session:
         if self._threads:
             raise UsageError("this session runs in threads; wait for it with join()")
         before, left = self._written, math.inf if frames is None else frames
-        for frame in self.source if left > 0 else ():
-            if frame.t_s > self.resumed_s:
+        end_s = math.inf if until_s is None else until_s
+        if left <= 0:
+            return 0
+        held, self._held = self._held, None
+        for frame in itertools.chain(() if held is None else (held,), self.source):
+            if frame.t_s + self._shift_s > end_s:
+                self._held = frame
+                break
+            if self._wanted(frame):
                 self._take(frame)
                 left -= 1
             if left <= 0:
@@ -192,6 +210,8 @@ class Session:
 
     def close(self, save: bool = True) -> None:
         """Stop reading, write what is waiting, and (with a checkpoint folder) save."""
+        for standing in self._standing:
+            standing.close()
         self.source.stop()
         self._queue.close()
         for thread in self._threads:
@@ -216,6 +236,40 @@ class Session:
     def recall(self, query: np.ndarray | None = None, budget: int | None = None) -> Evidence:
         """Return evidence from the memory as it is now, see `Snapshot.read`."""
         return self.snapshot().read(query, budget)
+
+    @property
+    def running(self) -> bool:
+        """Whether frames are still read or on their way."""
+        return any(thread.is_alive() for thread in self._threads)
+
+    @property
+    def error(self) -> BaseException | None:
+        """What ended a thread before its time."""
+        return self._error
+
+    def query(self, question: str) -> np.ndarray | None:
+        """Return the question (D,) float32 in the space of the tokens; None where the encoder reads no words."""
+        return embed_question(self.encoder, question)
+
+    def ask(self, question: str, asker: Asker, **options: Any) -> Reply:
+        """Ask the memory as it is now, see `Asker.ask`."""
+        return asker.ask(self.snapshot(), question, query=self.query(question), **options)
+
+    def tell_when(self, question: str, asker: Asker, on_alert: OnAlert, **options: Any) -> StandingQueries:
+        """Call ``on_alert`` whenever the answer to ``question`` turns to yes, from now on.
+
+        The question is put to the memory again and again, in a thread of its own.
+
+        Args:
+            question: a question of yes or no, "is the door open?", or what should be told, "the door is open".
+            asker: who answers it.
+            on_alert: takes an `Alert`, in that thread.
+            options: of `StandingQueries`.
+        """
+        standing = StandingQueries(self, asker, on_alert, **options)
+        standing.add(question)
+        self._standing.append(standing)
+        return standing
 
     def save(self, folder: str | Path | None = None) -> None:
         """Write a checkpoint to ``folder``, or to the one of the config.
@@ -259,10 +313,17 @@ class Session:
         """Why the latest frames were refused."""
         return list(self._reports)
 
+    def _wanted(self, frame: Frame) -> bool:
+        if frame.t_s <= self.resumed_s or not self._sampler.due(frame.t_s):
+            return False
+        self._sampler.taken(frame.t_s)
+        return True
+
     def _read_frames(self) -> None:
         try:
             for frame in self.source:
-                if frame.t_s > self.resumed_s and not self._queue.put(frame):
+                self.latest = frame
+                if self._wanted(frame) and not self._queue.put(frame):
                     return
         except BaseException as error:
             self._error = error

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -65,6 +65,8 @@ class EmbedPart:
 
 
 Part = TextPart | ImagePart | EmbedPart
+OnText = Callable[[str], None]
+"""Takes the answer so far; it may shrink again where a back-end has to start anew."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,10 @@ class Answer:
     """Milliseconds to the first token, where the back-end streams."""
     total_ms: float = 0.0
     """Milliseconds to the end."""
+    confidence: float | None = None
+    """0..1, where the back-end states one."""
+    spans: tuple[tuple[float, float], ...] = ()
+    """Seconds: the stretches of the context that the answer rests on, where the back-end points at them."""
 
 
 @dataclass(frozen=True)
@@ -147,20 +153,27 @@ class Answerer(ABC):
         Raises:
             AnswererError: the back-end cannot answer.
         """
+        return self.stream(request, None)
+
+    def stream(self, request: Request, on_text: OnText | None) -> Answer:
+        """Answer one request and call ``on_text`` with the text so far, as often as the back-end gives more of it.
+
+        Raises:
+            AnswererError: the back-end cannot answer.
+        """
         began = time.perf_counter()
-        found = self.reply(request)
+        found = self.spoken(request, on_text)
         choice, parsed_by = found.choice, found.parsed_by
         if choice is None:
             choice, parsed_by = find_choice(found.text, request.options) if request.options else (None, "")
-        return Answer(
-            found.text,
-            choice,
-            parsed_by,
-            found.logprobs,
-            found.usage,
-            found.ttft_ms,
-            1000 * (time.perf_counter() - began),
-        )
+        return replace(found, choice=choice, parsed_by=parsed_by, total_ms=1000 * (time.perf_counter() - began))
+
+    def spoken(self, request: Request, on_text: OnText | None) -> Answer:
+        """Return `reply`; a back-end that gives its answer piece by piece overrides this."""
+        found = self.reply(request)
+        if on_text is not None:
+            on_text(found.text)
+        return found
 
 
 def request_for(

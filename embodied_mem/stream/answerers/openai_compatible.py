@@ -36,6 +36,7 @@ from embodied_mem.stream.answerers.base import (
     AnswererError,
     Capabilities,
     ImagePart,
+    OnText,
     Request,
 )
 from embodied_mem.stream.answerers.choices import LETTERS, find_choice
@@ -101,7 +102,11 @@ class OpenAICompatible(Answerer):
         )
 
     def reply(self, request: Request) -> Answer:
-        """Send the request.
+        """Send the request, see `spoken`."""
+        return self.spoken(request, None)
+
+    def spoken(self, request: Request, on_text: OnText | None) -> Answer:
+        """Send the request; ``on_text`` gets what has arrived, whenever more of it has.
 
         Raises:
             AnswererError: the server cannot be reached, refuses, is too slow, or sends no answer.
@@ -112,7 +117,7 @@ class OpenAICompatible(Answerer):
         while True:
             attempt += 1
             try:
-                return self._send(request, began, until, attempt)
+                return self._send(request, began, until, attempt, on_text)
             except _NoLogprobs:
                 self._gives_logprobs = False
             except _Again as again:
@@ -149,7 +154,7 @@ class OpenAICompatible(Answerer):
                 content.append({"type": "text", "text": part})
         return content
 
-    def _send(self, request: Request, began: float, until: float, attempt: int) -> Answer:
+    def _send(self, request: Request, began: float, until: float, attempt: int, on_text: OnText | None) -> Answer:
         fields = self.body(request)
         options = request.options if "logprobs" in fields else None
         body = json.dumps(fields).encode()
@@ -171,9 +176,11 @@ class OpenAICompatible(Answerer):
                     raise _NoLogprobs
                 raise AnswererError(f"{self.config.url}: status {response.status}: {said}")
             if "text/event-stream" in response.headers.get("Content-Type", ""):
-                answer, first = self._streamed(response, began, until, attempt)
+                answer, first = self._streamed(response, began, until, attempt, on_text)
             else:
                 answer, first = self._whole(response.read(), attempt)
+                if on_text is not None:
+                    on_text(answer.text)
             return self._chosen(answer, first, options) if options else answer
         except TimeoutError as error:
             raise AnswererError(f"{self.config.url}: no answer within {self.config.timeout_s} s") from error
@@ -183,7 +190,7 @@ class OpenAICompatible(Answerer):
             connection.close()
 
     def _streamed(
-        self, response: http.client.HTTPResponse, began: float, until: float, attempt: int
+        self, response: http.client.HTTPResponse, began: float, until: float, attempt: int, on_text: OnText | None
     ) -> tuple[Answer, Json]:
         text, first, usage = [], None, {"calls": attempt}
         likely: Json = {}
@@ -197,6 +204,8 @@ class OpenAICompatible(Answerer):
                     first = 1000 * (time.monotonic() - began)
                 text.append(piece)
                 likely = likely or _first_token(choice)
+                if piece and on_text is not None:
+                    on_text("".join(text))
         if first is None:
             raise AnswererError(f"{self.config.url}: the server sent no text")
         return Answer("".join(text), usage=usage, ttft_ms=first), likely

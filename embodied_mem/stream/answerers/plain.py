@@ -21,6 +21,8 @@ _IDLE = frozenset(
     "when where why how many much it its this that there their they he she his her you i we".split()
 )
 
+YES_NO = frozenset({"yes", "no"})
+
 
 @dataclass(frozen=True)
 class NoConfig:
@@ -77,8 +79,9 @@ class Scripted(Answerer):
 class Rule(Answerer):
     """Says the line of the context that shares most words with the question; of equal ones the latest.
 
-    With options: the one that shares most words with that line. A stretch of time is answered where the question
-    begins with "when".
+    With options: the one that shares most words with that line; of "yes" and "no", "yes" where one line holds every
+    word of the question. A stretch of time is answered where the question begins with "when". The confidence is the
+    share of the question's words that the line holds.
     """
 
     Config = NoConfig
@@ -88,17 +91,25 @@ class Rule(Answerer):
         asked = words(request.question)
         lines = [part for part in request.context if isinstance(part, TextPart)]
         best = max(enumerate(lines), key=lambda item: (len(asked & words(item[1].text)), item[0]), default=None)
+        told = frozenset(option.lower() for option in request.options or ()) == YES_NO
         if best is None or not asked & words(best[1].text):
-            return Answer("unknown", usage={"calls": 1})
+            return Answer("no" if told else "unknown", usage={"calls": 1}, confidence=0.0)
         line = best[1]
+        share = len(asked & words(line.text)) / len(asked)
+
+        def said(text: str) -> Answer:
+            return Answer(text, usage={"calls": 1}, confidence=share, spans=((line.t0, line.t1),))
+
+        if told:
+            return said("yes" if share == 1 else "no")
         if request.options:
             shared = [len(words(option) & words(line.text)) for option in request.options]
             if max(shared) == 0 or shared.count(max(shared)) > 1:
-                return Answer("unknown", usage={"calls": 1})
-            return Answer(request.options[shared.index(max(shared))], usage={"calls": 1})
+                return Answer("unknown", usage={"calls": 1}, confidence=0.0)
+            return said(request.options[shared.index(max(shared))])
         if request.question.strip().lower().startswith("when"):
-            return Answer(f"{line.t0:.2f} s to {line.t1:.2f} s", usage={"calls": 1})
-        return Answer(line.text, usage={"calls": 1})
+            return said(f"{line.t0:.2f} s to {line.t1:.2f} s")
+        return said(line.text)
 
 
 def words(text: str) -> set[str]:

@@ -1,0 +1,1 @@
+"""What the command ``ask`` is made of: the prompt of a running stream, and what is written."""
