@@ -34,13 +34,14 @@ HOMES: dict[str, tuple[str, ...]] = {
     "answerer": ("embodied_mem.stream.answerers",),
     "algorithm": ("embodied_mem.policies.rllib",),
     "agent": ("embodied_mem.policies.scripted",),
+    "bundle": ("embodied_mem.policies.vla",),
     "suite": ("embodied_mem.evaluation.suites",),
     "control": ("embodied_mem.evaluation.controls",),
     "bench": ("embodied_mem.experiments.bench",),
     "preset": (),
 }
 # Packages whose submodules import heavy libraries: their `__init__` registers by string instead of being walked.
-LAZY_HOMES = frozenset({"embodied_mem.policies.rllib"})
+LAZY_HOMES = frozenset({"embodied_mem.policies.rllib", "embodied_mem.policies.vla"})
 
 
 @dataclass
