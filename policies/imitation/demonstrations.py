@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
@@ -58,7 +59,8 @@ def record(env_id: str, env_config: Mapping[str, Any], config: DemonstrationConf
     """Return successful episodes of the environment's expert.
 
     Raises:
-        UsageError: there is no expert for the environment, its observations have no ``vector``, or it fails too often.
+        UsageError: there is no expert for the environment, its observations have no ``vector``, ``noisy`` names actions
+            that it does not have, or it fails too often.
     """
     rows = min(config.num_envs, config.episodes)
     found: list[Episode] = []
@@ -148,13 +150,15 @@ def load_episodes(path: Path) -> list[Episode]:
             )
             for k in range(len(arrays["lengths"]))
         ]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise UsageError(f"{path} holds no demonstrations ({error}); remove it and they are recorded again") from error
 
 
 def _noise(config: DemonstrationConfig, space: Any) -> Any:
     if not config.noise:
         return None
+    if any(not 0 <= k < space.shape[0] for k in config.noisy):
+        raise UsageError(f"expected demos.noisy within 0 to {space.shape[0] - 1}, got {config.noisy}")
     generator = np.random.default_rng(config.seed)
 
     def alter(actions: np.ndarray) -> np.ndarray:

@@ -90,7 +90,7 @@ class LanguageModelPerception(Perception):
 def _read(folder: str) -> tuple[Any, Any]:
     if not (Path(folder) / "config.json").is_file():
         raise UsageError(
-            f"expected the folder of a transformers model (config.json) at perception.model, got {folder!r}"
+            f"expected the folder of a transformers model at perception.model, no config.json in {folder!r}"
         )
     import transformers
 

@@ -36,7 +36,7 @@ def test_failures_are_left_out(told_later):
 
 
 def test_the_file_is_read_again(told_later, tmp_path, monkeypatch):
-    config = DemonstrationConfig(6)
+    config = DemonstrationConfig(6, noisy=(0, 1))
     first = demonstrations(told_later, {}, config, tmp_path)
     monkeypatch.setattr("embodied_mem.policies.imitation.demonstrations.record", None)
     again = demonstrations(told_later, {}, config, tmp_path)
@@ -49,6 +49,8 @@ def test_the_file_is_read_again(told_later, tmp_path, monkeypatch):
         demonstrations(told_later, {}, config, tmp_path)
 
 
-def test_environments_without_expert_or_state_are_refused():
-    with pytest.raises(UsageError, match="no expert is known"):
+def test_what_cannot_be_recorded_is_refused(told_later):
+    with pytest.raises(UsageError, match="demos.noisy within 0 to 1"):
+        record(told_later, {}, DemonstrationConfig(2))
+    with pytest.raises(UsageError, match="entry 'vector'"):
         record("CartPole-v1", {}, DemonstrationConfig(2))

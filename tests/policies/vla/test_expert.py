@@ -55,23 +55,26 @@ def test_7_ddim_is_deterministic_for_fixed_noise():
     assert not torch.equal(first, made.sample(perceptual, cognitive, -noise))
 
 
-@pytest.mark.parametrize("kind", ["ddim", "dpm", "flow"])
-def test_7_both_modes_of_a_toy_are_recovered(kind):
-    """Half of the actions are -0.5, half 0.5, whatever is seen."""
-    made = expert(chunk=1, width=32, layers=1, schedule={"kind": kind}, guidance=1.0)
-    optimiser = torch.optim.AdamW(made.parameters(), lr=3e-3)
+@pytest.mark.parametrize("kinds", [("ddim", "dpm"), ("flow",)])
+def test_7_both_modes_of_a_toy_are_recovered(kinds):
+    """Half of the actions are -0.5, half 0.5, whatever is seen; samplers of one schedule share their network."""
+    sizes = {"chunk": 1, "width": 16, "layers": 1, "guidance": 1.0}
+    made = expert(**sizes, schedule={"kind": kinds[0]})
+    optimiser = torch.optim.AdamW(made.parameters(), lr=5e-3)
     g = torch.Generator().manual_seed(0)
-    seen = torch.zeros(64, P, D_P), torch.zeros(64, D_C)
-    modes = torch.where(torch.arange(64) % 2 == 0, -0.5, 0.5).view(64, 1, 1).expand(64, 1, A).contiguous()
+    seen = torch.zeros(32, P, D_P), torch.zeros(32, D_C)
+    modes = torch.where(torch.arange(32) % 2 == 0, -0.5, 0.5).view(32, 1, 1).expand(32, 1, A).contiguous()
     for _ in range(500):
         optimiser.zero_grad()
-        made.loss(modes, torch.ones(64, 1), *seen, g).backward()
+        made.loss(modes, torch.ones(32, 1), *seen, g).backward()
         optimiser.step()
-    with torch.no_grad():
-        drawn = made.sample(torch.zeros(256, P, D_P), torch.zeros(256, D_C), torch.randn(256, 1, A, generator=g))
-    near = (drawn[:, 0, 0].abs() - 0.5).abs() < 0.15
-    assert near.float().mean() > 0.9
-    assert 0.3 < (drawn[:, 0, 0] > 0).float().mean() < 0.7
+    for kind in kinds:
+        other = expert(**sizes, schedule={"kind": kind})
+        other.load_state_dict(made.state_dict())
+        with torch.no_grad():
+            drawn = other.sample(torch.zeros(256, P, D_P), torch.zeros(256, D_C), torch.randn(256, 1, A, generator=g))
+        assert ((drawn[:, 0, 0].abs() - 0.5).abs() < 0.15).float().mean() > 0.9, kind
+        assert 0.3 < (drawn[:, 0, 0] > 0).float().mean() < 0.7, kind
 
 
 @torch.no_grad()
