@@ -8,10 +8,10 @@ gives it the `Agent` form (numpy in, numpy out). `save_agent` and `load_agent` a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import gymnasium
 import numpy as np
@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from embodied_mem import heads
+from embodied_mem import heads, registry
 from embodied_mem._version import __version__
 from embodied_mem.config import from_dict, to_dict
 from embodied_mem.errors import UsageError
@@ -30,7 +30,11 @@ from embodied_mem.memory.contract import MemoryInput, MemoryModule, State, make_
 from embodied_mem.perception.encoder import EncoderConfig, ObservationEncoder
 from embodied_mem.spaces import as_dict_obs, as_dict_space, space_from_json, space_to_json
 
+T = TypeVar("T")
+
 BUNDLE_FORMAT = 1
+# Other kinds of bundles are registered under "bundle"; one without a kind is a `MemoryAgent`.
+KIND = "memory_agent"
 CONFIG_FILE, WEIGHTS_FILE = "agent.json", "weights.safetensors"
 # Where a run folder keeps its bundle, so that a run can be named instead of the bundle.
 BUNDLE_PLACES = (".", "agent", "seed0/agent")
@@ -57,6 +61,20 @@ class Agent(Protocol):
             reset: (B,) bool, True where ``obs`` opens an episode; those rows forget ``state`` first.
             privileged: ``env.privileged()`` where ``needs_privileged``.
         """
+
+
+class Bundled(Protocol):
+    """A module that `save_agent` can write; other kinds than `MemoryAgent` name themselves in ``bundle_kind``."""
+
+    config: Any
+    """Frozen dataclass from which the module can be built again."""
+    observation_space: gymnasium.Space
+    """Single-env observations."""
+    action_space: gymnasium.Space
+    """Single-env actions."""
+
+    def state_dict(self) -> Mapping[str, Tensor]:
+        """Return the weights."""
 
 
 @dataclass(frozen=True)
@@ -236,13 +254,13 @@ class PolicyAgent:
 
 
 def save_agent(
-    directory: str | Path, module: MemoryAgent, *, deterministic: bool = True, about: Mapping[str, Any] | None = None
+    directory: str | Path, module: Bundled, *, deterministic: bool = True, about: Mapping[str, Any] | None = None
 ) -> Path:
     """Write a bundle, atomically: the folder is complete or absent.
 
     Args:
         directory: folder to create or replace.
-        module: the agent.
+        module: the agent's module.
         deterministic: how `load_agent` lets it act by default.
         about: JSON-able facts about its origin (preset, env, seed, steps).
 
@@ -252,6 +270,7 @@ def save_agent(
     weights = save({key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()})
     description = {
         "format": BUNDLE_FORMAT,
+        "kind": getattr(module, "bundle_kind", KIND),
         "version": __version__,
         "config": to_dict(module.config),
         "observation_space": space_to_json(module.observation_space),
@@ -269,7 +288,7 @@ def save_agent(
 def load_agent(
     directory: str | Path, device: str = "cpu", *, deterministic: bool | None = None, record: bool = False
 ) -> PolicyAgent:
-    """Read a bundle, or the bundle of a run folder, without Ray.
+    """Read a bundle, or the bundle of a run folder, without Ray; of other kinds, the agent that is registered for them.
 
     Args:
         directory: a bundle, or a run folder that holds one.
@@ -280,7 +299,12 @@ def load_agent(
     Raises:
         UsageError: there is no bundle, or it is torn, altered, of a newer format, or names an unknown component.
     """
-    module, description = _read_bundle(find_bundle(directory))
+    folder = find_bundle(directory)
+    description, raw = _read_bundle(folder)
+    kind = description.get("kind", KIND)
+    if kind != KIND:
+        return _fitting(folder, lambda: registry.get("bundle", kind)(description, load(raw), device))
+    module = _fitting(folder, lambda: _build(description, raw))
     chosen = bool(description.get("deterministic", True)) if deterministic is None else deterministic
     return PolicyAgent(module.to(device), deterministic=chosen, record=record)
 
@@ -297,7 +321,8 @@ def find_bundle(directory: str | Path) -> Path:
     raise UsageError(f"expected a trained agent ({CONFIG_FILE}, {WEIGHTS_FILE}) in {directory}, found none")
 
 
-def _read_bundle(directory: Path) -> tuple[MemoryAgent, dict[str, Any]]:
+def _read_bundle(directory: Path) -> tuple[dict[str, Any], bytes]:
+    """Return the description of a bundle and its weights as they lie in the file, after checking both."""
     description = read_json(directory / CONFIG_FILE)
     needed = ("format", "config", "observation_space", "action_space", "weights_sha256")
     if not isinstance(description, dict) or not set(needed) <= set(description):
@@ -311,10 +336,20 @@ def _read_bundle(directory: Path) -> tuple[MemoryAgent, dict[str, Any]]:
         raise UsageError(f"cannot read the weights of the agent, {path}: {error.strerror}") from error
     if hashlib.sha256(raw).hexdigest() != description["weights_sha256"]:
         raise UsageError(f"{path} is corrupted: its checksum is not the one in {CONFIG_FILE}; copy the bundle again")
+    return description, raw
+
+
+def _build(description: Mapping[str, Any], raw: bytes) -> MemoryAgent:
     spaces = [space_from_json(description[key]) for key in ("observation_space", "action_space")]
     module = MemoryAgent.build(from_dict(AgentConfig, description["config"]), *spaces)
+    module.load_state_dict(load(raw))
+    return module
+
+
+def _fitting(directory: Path, make: Callable[[], T]) -> T:
+    """Return what ``make`` builds; weights that do not fit their description are one line."""
     try:
-        module.load_state_dict(load(raw))
+        return make()
     except (SafetensorError, RuntimeError) as error:
-        raise UsageError(f"{path} does not fit its description: {' '.join(str(error).split())[:200]}") from error
-    return module, description
+        text = " ".join(str(error).split())[:200]
+        raise UsageError(f"{directory / WEIGHTS_FILE} does not fit its description: {text}") from error

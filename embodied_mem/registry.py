@@ -35,13 +35,14 @@ HOMES: dict[str, tuple[str, ...]] = {
     "benchmark": ("embodied_mem.stream.benchmarks",),
     "algorithm": ("embodied_mem.policies.rllib",),
     "agent": ("embodied_mem.policies.scripted", "embodied_mem.policies.remote"),
+    "bundle": ("embodied_mem.policies.vla",),
     "suite": ("embodied_mem.evaluation.suites",),
     "control": ("embodied_mem.evaluation.controls",),
     "bench": ("embodied_mem.experiments.bench",),
     "preset": (),
 }
 # Packages whose submodules import heavy libraries: their `__init__` registers by string instead of being walked.
-LAZY_HOMES = frozenset({"embodied_mem.policies.rllib"})
+LAZY_HOMES = frozenset({"embodied_mem.policies.rllib", "embodied_mem.policies.vla"})
 
 
 @dataclass

@@ -1,7 +1,8 @@
 """Presets: named training runs as YAML files in `experiments/presets/`, as users' files, or from plug-ins.
 
 A preset is flat: ``description``, ``cpu_seconds`` (what it takes on one core, about) and the keys of
-`policies.training.config.run_config`. The file name is its name.
+`policies.training.config.run_config`, or of `policies.imitation.config.imitation_config` where ``algorithm`` is
+``imitation``. The file name is its name.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from embodied_mem import registry
 from embodied_mem.errors import UsageError, nearest
+from embodied_mem.policies.imitation.config import ALGORITHM, ImitationRunConfig, imitation_config
 from embodied_mem.policies.training.config import RunConfig, run_config
 
 HERE = Path(__file__).parent / "presets"
@@ -29,8 +31,8 @@ class Preset:
     """One line."""
     cpu_seconds: float | None
     """CPU seconds one seed takes, about; None where it was not measured."""
-    config: RunConfig
-    """What it runs."""
+    config: RunConfig | ImitationRunConfig
+    """What it runs; ``algorithm: imitation`` makes it the second."""
 
 
 def load_preset(name: str) -> Preset:
@@ -97,7 +99,8 @@ def _from_mapping(name: str, value: Any, where: str) -> Preset:
     if seconds is not None and not isinstance(seconds, int | float):
         raise UsageError(f"expected a number under 'cpu_seconds' in {where}, got {seconds!r}")
     try:
-        config = run_config({key: item for key, item in value.items() if key not in ABOUT})
+        flat = {key: item for key, item in value.items() if key not in ABOUT}
+        config = imitation_config(flat) if value.get("algorithm") == ALGORITHM else run_config(flat)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from error
     return Preset(name, " ".join(about["description"].split()), seconds, config)

@@ -9,8 +9,9 @@ from typing import Any
 
 from embodied_mem.errors import UsageError
 from embodied_mem.experiments.presets_loader import load_preset
-from embodied_mem.policies.training.config import apply_overrides
-from embodied_mem.policies.training.run import RUN_FILE, Report, stored_config, train_run
+from embodied_mem.policies.imitation.config import ALGORITHM, ImitationRunConfig, apply_imitation_overrides
+from embodied_mem.policies.training.config import RunConfig, apply_overrides
+from embodied_mem.policies.training.run import RUN_FILE, Report, stored_algorithm, stored_config, train_run
 
 
 def train(
@@ -43,18 +44,28 @@ def train(
     """
     if resume and out is None:
         raise UsageError("expected the folder of the run to resume; give --out DIR")
+    config: RunConfig | ImitationRunConfig
     if preset is None:
         if not resume:
             raise UsageError("expected a preset; see `embodied-mem list presets`")
-        name, config, _ = stored_config(str(out))
+        name, config, _ = _stored(str(out))
     else:
         loaded = load_preset(preset)
         name, config = loaded.name, loaded.config
-    config = apply_overrides(config, overrides)
+    if isinstance(config, ImitationRunConfig):
+        config = apply_imitation_overrides(config, overrides)
+    else:
+        config = apply_overrides(config, overrides)
     out = Path(out) if out is not None else Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     if not seeds:
         resumed = resume and (Path(out) / RUN_FILE).is_file()
-        seeds = stored_config(out)[2] if resumed else [0]
+        seeds = _stored(out)[2] if resumed else [0]
+    if isinstance(config, ImitationRunConfig):
+        from embodied_mem.policies.imitation.run import train_imitation
+
+        if tune:
+            raise UsageError("--tune is not there for imitation; train each setting as a run of its own")
+        return train_imitation(config, name, out, seeds=list(seeds), resume=resume, report=report)
     if tune:
         from embodied_mem.policies.training.sweep import sweep
 
@@ -62,3 +73,10 @@ def train(
             raise UsageError("a sweep cannot be resumed; resume its runs one by one, or give another --out")
         return sweep(config, name, out, tune, seeds=seeds, report=report)
     return train_run(config, name, out, seeds=list(seeds), resume=resume, report=report)
+
+
+def _stored(out: str | Path) -> tuple[str, RunConfig | ImitationRunConfig, list[int]]:
+    """Return name, configuration and seeds of the run in ``out``, of either kind."""
+    if stored_algorithm(out) == ALGORITHM:
+        return stored_config(out, ImitationRunConfig)
+    return stored_config(out, RunConfig)

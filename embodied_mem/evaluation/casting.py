@@ -14,7 +14,6 @@ from typing import Any
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from embodied_mem import registry
-from embodied_mem.agent import PolicyAgent
 from embodied_mem.envs.make import check_options, make_vec
 from embodied_mem.envs.previous_action import ENTRY as PREVIOUS_ACTION
 from embodied_mem.errors import UsageError
@@ -164,7 +163,8 @@ def _why_not(control: Control, players: Sequence[Source], task: Task, env: Vecto
         except UsageError as error:
             return str(error)
         if control.disturbs_memory:
-            if isinstance(agent, PolicyAgent) and "stateless" in agent.module.memory.properties:
+            memory = getattr(getattr(agent, "module", None), "memory", None)
+            if "stateless" in getattr(memory, "properties", ()):
                 return f"memory {source.memory!r} keeps nothing from step to step"
             reason = why_not_rows(agent.initial_state(2, seed=0), 2)
             if reason:

@@ -22,13 +22,17 @@ over tokens of the cosine. TE is on keys only. The two published variants differ
 ``"weighted"`` counts what was merged; ``"fifo"`` drops the oldest instead. ``grad_memory="none"`` is the published
 bank: entries carry no gradient. "sequence" (default) keeps it within a call.
 
+Ablations: ``streams`` leaves one stream without a bank (its tokens pass unchanged), ``fusion="add"`` is x + q instead
+of the gate, ``time_code=False`` drops TE. ``projections=False`` reads the tokens themselves, perceptual ones first, and
+returns the fused ones in the same order: what a policy uses whose perception makes the tokens.
+
 Limits: no parallel form. Dropout is left out. ``pack`` keeps the times in float32.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +77,14 @@ class PerceptualCognitiveBankConfig(MemoryConfig):
     """How a full bank makes room."""
     grad_memory: Literal["sequence", "none"] = "sequence"
     """Keep gradients through entries within a call, or cut them."""
+    streams: Literal["both", "perceptual", "cognitive"] = "both"
+    """Which tokens have a bank."""
+    fusion: Literal["gate", "add"] = "gate"
+    """How current and retrieved tokens are joined."""
+    time_code: bool = True
+    """Add TE to the keys."""
+    projections: bool = True
+    """Map the input to tokens and the fused tokens to the output; False: both are the tokens themselves."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -85,6 +97,12 @@ class PerceptualCognitiveBankConfig(MemoryConfig):
             )
         if self.token_dim < 0:
             raise UsageError(f"expected token_dim >= 0, got {self.token_dim}")
+        width = self.perceptual_tokens * self.perceptual_dim + self.cognitive_dim
+        if not self.projections and (self.in_dim != width or self.out_dim != width or self.token_dim):
+            raise UsageError(
+                f"expected in_dim = out_dim = {width} (all tokens) and token_dim 0 with projections=False, "
+                f"got {self.in_dim}, {self.out_dim} and {self.token_dim}"
+            )
 
 
 @register(
@@ -95,6 +113,7 @@ class PerceptualCognitiveBankConfig(MemoryConfig):
     variants=(
         {"slots": 4, "perceptual_tokens": 2, "perceptual_dim": 8, "cognitive_dim": 16, "variant": "dexbotic"},
         {"slots": 3, "perceptual_tokens": 2, "perceptual_dim": 8, "token_dim": 5, "merge": "weighted", "blocks": 1},
+        {"slots": 3, "perceptual_tokens": 2, "perceptual_dim": 8, "streams": "cognitive", "fusion": "add"},
     ),
 )
 class PerceptualCognitiveBank(SlotLoop):
@@ -109,11 +128,27 @@ class PerceptualCognitiveBank(SlotLoop):
         P, D_p, D_c = config.perceptual_tokens, config.perceptual_dim, config.cognitive_dim
         self.needs = frozenset({"tokens"}) if config.token_dim else frozenset()
         self.shapes = {"perceptual": (P, D_p), "cognitive": (1, D_c)}
-        self.perceive = nn.Linear(config.token_dim, D_p) if config.token_dim else nn.Linear(config.in_dim, P * D_p)
-        self.think = nn.Linear(config.in_dim, D_c)
-        self.streams = nn.ModuleDict({name: _Stream(config, width) for name, (_, width) in self.shapes.items()})
-        self.readout = nn.Linear(P * D_p + D_c, config.out_dim)
+        if config.projections:
+            self.perceive = nn.Linear(config.token_dim, D_p) if config.token_dim else nn.Linear(config.in_dim, P * D_p)
+            self.think = nn.Linear(config.in_dim, D_c)
+        banks = {name: width for name, (_, width) in self.shapes.items() if config.streams in ("both", name)}
+        self.streams = nn.ModuleDict({name: _Stream(config, width) for name, width in banks.items()})
+        if config.projections:
+            self.readout = nn.Linear(P * D_p + D_c, config.out_dim)
         self._starts: dict[str, Tensor | float] = dict.fromkeys(self.state_spec(), 0)
+
+    @classmethod
+    def token_options(cls, tokens: int, width: int, cognitive: int) -> dict[str, Any]:
+        """Return the options with which the memory reads and returns a policy's own tokens.
+
+        Args:
+            tokens: perceptual tokens of a frame.
+            width: of a perceptual token.
+            cognitive: width of the cognitive token.
+        """
+        total = tokens * width + cognitive
+        sizes = {"perceptual_tokens": tokens, "perceptual_dim": width, "cognitive_dim": cognitive}
+        return {"in_dim": total, "out_dim": total, "projections": False, **sizes}
 
     @classmethod
     def sample_input(cls, config: MemoryConfig, n: int, T: int, generator: torch.Generator) -> MemoryInput:
@@ -128,7 +163,8 @@ class PerceptualCognitiveBank(SlotLoop):
         """Per stream ``bank`` (L, N, D), ``time`` (L,) and ``merged`` (L,), entries in one; ``clock``: steps so far."""
         L = self.config.slots
         spec = {"clock": StateSpec((), torch.int64, "counter")}
-        for name, shape in self.shapes.items():
+        for name in self.streams:
+            shape = self.shapes[name]
             spec |= {
                 f"{name}/bank": StateSpec((L, *shape), role="ring"),
                 f"{name}/time": StateSpec((L,), role="ring"),
@@ -155,9 +191,11 @@ class PerceptualCognitiveBank(SlotLoop):
         """Projections, and per stream and block the maps of all entries held, scores and sums."""
         c = self.config
         held = c.slots if t is None else min(t, c.slots)
-        total = linear_macs(self.think) + linear_macs(self.readout)
-        total += linear_macs(self.perceive) * (c.perceptual_tokens if c.token_dim else 1)
-        for N, D in self.shapes.values():
+        total = 0
+        if c.projections:
+            total += linear_macs(self.think) + linear_macs(self.readout)
+            total += linear_macs(self.perceive) * (c.perceptual_tokens if c.token_dim else 1)
+        for N, D in (self.shapes[name] for name in self.streams):
             block = N * (2 * D * D + 8 * D * D) + held * N * (2 * D * D + 2 * N * D)
             total += c.blocks * block + N * 2 * D * D + c.slots * N * D
         return total
@@ -165,6 +203,9 @@ class PerceptualCognitiveBank(SlotLoop):
     def prepare(self, inputs: MemoryInput) -> Token:
         """Return the current tokens of both streams, (..., N, D) each."""
         x = inputs.x
+        if not self.config.projections:
+            perceived, thought = x.split([x.shape[-1] - self.config.cognitive_dim, self.config.cognitive_dim], -1)
+            return perceived.unflatten(-1, self.shapes["perceptual"]), thought.unsqueeze(-2)
         if self.config.token_dim:
             assert inputs.tokens is not None
             perceived = self.perceive(inputs.tokens.to(x.dtype))
@@ -182,7 +223,11 @@ class PerceptualCognitiveBank(SlotLoop):
         new: State = {"clock": clock + 1}
         fused_all = []
         update_fused = c.variant == "dexbotic" if c.update_fused is None else c.update_fused
-        for (name, stream), x in zip(self.streams.items(), token):
+        for name, x in zip(self.shapes, token):
+            if name not in self.streams:
+                fused_all.append(x.flatten(1))
+                continue
+            stream = self.streams[name]
             bank, time, merged = (state[f"{name}/{key}"] for key in ("bank", "time", "merged"))
             if c.grad_memory == "none":
                 bank = bank.detach()
@@ -197,7 +242,7 @@ class PerceptualCognitiveBank(SlotLoop):
 
     def emit(self, token: Token, read: Tensor) -> Tensor:
         """Map the fused tokens of both streams to the output."""
-        return self.readout(read)
+        return self.readout(read) if self.config.projections else read
 
 
 def consolidate(
@@ -271,22 +316,27 @@ class _Stream(nn.Module):
     def __init__(self, config: PerceptualCognitiveBankConfig, D: int) -> None:
         super().__init__()
         self.heads, self.itself = _heads(config), config.variant == "dexbotic"
+        self.adds, self.timed = config.fusion == "add", config.time_code
         half = (_DEXBOTIC_CODE if self.itself else max(2, D // 4)) // 2
         self.frequencies: Tensor
         self.register_buffer("frequencies", _LONGEST ** (-torch.arange(half) / half), persistent=False)
         # no bias on keys: the softmax would cancel it
-        self.time = nn.Sequential(nn.Linear(2 * half, D), nn.SiLU(), nn.Linear(D, D, bias=False))
+        if self.timed:
+            self.time = nn.Sequential(nn.Linear(2 * half, D), nn.SiLU(), nn.Linear(D, D, bias=False))
         self.blocks = nn.ModuleList([_Block(D) for _ in range(config.blocks)])
-        self.gate = nn.Linear(2 * D, D)
-        nn.init.normal_(self.gate.weight, std=_GATE_STD)
-        nn.init.normal_(self.gate.bias, std=_GATE_STD)
+        if not self.adds:
+            self.gate = nn.Linear(2 * D, D)
+            nn.init.normal_(self.gate.weight, std=_GATE_STD)
+            nn.init.normal_(self.gate.bias, std=_GATE_STD)
 
     def forward(self, x: Tensor, bank: Tensor, time: Tensor, held: Tensor) -> Tensor:
         """x (n, N, D), bank (n, L, N, D), time and held (n, L) -> fused (n, N, D)."""
         n, N, D = x.shape
-        angle = time.unsqueeze(-1) * self.frequencies
-        code = self.time(torch.cat([angle.cos(), angle.sin()], -1)).unsqueeze(2)
-        keys, values = (bank + code).flatten(1, 2), bank.flatten(1, 2)
+        keyed = bank
+        if self.timed:
+            angle = time.unsqueeze(-1) * self.frequencies
+            keyed = bank + self.time(torch.cat([angle.cos(), angle.sin()], -1)).unsqueeze(2)
+        keys, values = keyed.flatten(1, 2), bank.flatten(1, 2)
         length, visible, empty = held.sum(1, dtype=torch.int32), None, ~held[:, :1]
         if self.itself:
             keys, values = torch.cat([keys, x], 1), torch.cat([values, x], 1)
@@ -295,6 +345,8 @@ class _Stream(nn.Module):
         q = x
         for block in self.blocks:
             q = block(q, keys, values, length, visible, self.heads)
+        if self.adds:
+            return x + (q if self.itself else torch.where(empty.unsqueeze(2), 0.0, q))
         if not self.itself:
             q = torch.where(empty.unsqueeze(2), x, q)
         gate = self.gate(torch.cat([x, q], -1)).sigmoid()

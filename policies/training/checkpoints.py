@@ -1,7 +1,8 @@
-"""Checkpoints of one seed: RLlib's own state plus the loop's counters and generators, complete or absent.
+"""Checkpoints of one seed: the learner's own state plus the loop's counters and generators, complete or absent.
 
-``checkpoints/iter_000123/`` holds ``rllib/`` (`Algorithm.save_to_path`), ``loop.json`` and ``manifest.json`` (size
-and SHA-256 of every file). A checkpoint is checked against its manifest before anything in it is read.
+``checkpoints/iter_000123/`` holds ``rllib/`` (`Algorithm.save_to_path`) or the folder of another learner,
+``loop.json`` and ``manifest.json`` (size and SHA-256 of every file). A checkpoint is checked against its manifest
+before anything in it is read.
 """
 
 from __future__ import annotations
@@ -25,7 +26,12 @@ LOOP_FILE, MANIFEST_FILE, RLLIB_FOLDER = "loop.json", "manifest.json", "rllib"
 
 
 def save_checkpoint(
-    directory: Path, iteration: int, loop: Mapping[str, Any], save_rllib: Callable[[Path], Any], keep: int
+    directory: Path,
+    iteration: int,
+    loop: Mapping[str, Any],
+    save_learner: Callable[[Path], Any],
+    keep: int,
+    part: str = RLLIB_FOLDER,
 ) -> Path:
     """Write the checkpoint of an iteration and drop older ones beyond ``keep``.
 
@@ -33,8 +39,9 @@ def save_checkpoint(
         directory: folder of the seed.
         iteration: number of finished iterations.
         loop: JSON-able counters of the loop.
-        save_rllib: writes RLlib's state into the folder it is given.
+        save_learner: writes the learner's state into the folder it is given.
         keep: newest checkpoints to keep.
+        part: name of that folder.
 
     Raises:
         OSError: it could not be written; older checkpoints are untouched and no partial one is left.
@@ -42,7 +49,7 @@ def save_checkpoint(
     path = directory / FOLDER / f"iter_{iteration:06d}"
     with atomic_dir(path) as folder:
         # RLlib takes a relative path for a URI
-        save_rllib(folder.resolve() / RLLIB_FOLDER)
+        save_learner(folder.resolve() / part)
         atomic_write_json(folder / LOOP_FILE, {**loop, "generators": generator_states()})
         files = sorted(item for item in folder.rglob("*") if item.is_file())
         manifest = {str(item.relative_to(folder)): _digest(item) for item in files}
@@ -57,8 +64,8 @@ def list_checkpoints(directory: Path) -> list[Path]:
     return sorted((directory / FOLDER).glob("iter_*"))
 
 
-def open_checkpoint(path: Path) -> tuple[dict[str, Any], Path]:
-    """Return the loop's counters and the folder of RLlib's state, after checking every file.
+def open_checkpoint(path: Path, part: str = RLLIB_FOLDER) -> tuple[dict[str, Any], Path]:
+    """Return the loop's counters and the folder of the learner's state, after checking every file.
 
     Raises:
         UsageError: a file is missing or altered.
@@ -72,7 +79,7 @@ def open_checkpoint(path: Path) -> tuple[dict[str, Any], Path]:
             raise UsageError(f"checkpoint {path} is corrupted: {name} is missing; {advice}")
         if _digest(path / name) != digest:
             raise UsageError(f"checkpoint {path} is corrupted: {name} is not what was written; {advice}")
-    return read_json(path / LOOP_FILE), path / RLLIB_FOLDER
+    return read_json(path / LOOP_FILE), path / part
 
 
 def generator_states() -> dict[str, Any]:

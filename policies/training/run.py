@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from embodied_mem import registry
 from embodied_mem._version import __version__
@@ -23,6 +23,8 @@ from embodied_mem.policies.training.ray_session import ray_session
 from embodied_mem.policies.training.records import METRICS_FILE
 from embodied_mem.policies.training.seed_run import RESULT_FILE, run_seed
 from embodied_mem.results import make_result, metric
+
+C = TypeVar("C")
 
 RUN_FILE = "run.json"
 # Settings that may differ when a run is resumed: they change when it ends and what it writes, not what it learns.
@@ -77,7 +79,7 @@ def train_run(
     check_seeds(seeds)
     validate(config)
     fresh = not out.exists()
-    seeds = _prepare(out, config, seeds, resume)
+    seeds = prepare(out, config, seeds, resume)
     write_run(out, config, name, seeds)
     started = time.monotonic()
     results = []
@@ -125,7 +127,7 @@ def validate(config: RunConfig) -> None:
 
 
 def summarize(
-    config: RunConfig, name: str, out: Path, results: Sequence[Mapping[str, Any]], seconds: float
+    config: Any, name: str, out: Path, results: Sequence[Mapping[str, Any]], seconds: float
 ) -> dict[str, Any]:
     """Return the result object of a run from the results of its seeds; intervals span the lowest to the highest."""
     metrics = {}
@@ -149,7 +151,7 @@ def summarize(
     )
 
 
-def write_run(out: Path, config: RunConfig, name: str, seeds: Sequence[int]) -> None:
+def write_run(out: Path, config: Any, name: str, seeds: Sequence[int]) -> None:
     """Write what is run into ``out``, before anything else: a resumed run knows from it which seeds are left.
 
     Raises:
@@ -159,8 +161,16 @@ def write_run(out: Path, config: RunConfig, name: str, seeds: Sequence[int]) -> 
     atomic_write_json(out / RUN_FILE, values)
 
 
-def stored_config(out: str | Path) -> tuple[str, RunConfig, list[int]]:
-    """Return name, configuration and seeds of the run in ``out``.
+def stored_algorithm(out: str | Path) -> str | None:
+    """Return the algorithm of the run in ``out``, which tells the kind of its configuration; None if there is none."""
+    path = Path(out) / RUN_FILE
+    stored = read_json(path) if path.is_file() else {}
+    train = stored.get("config", {}).get("train", {}) if isinstance(stored, dict) else {}
+    return train.get("algorithm") if isinstance(train, dict) else None
+
+
+def stored_config(out: str | Path, kind: type[C]) -> tuple[str, C, list[int]]:
+    """Return name, configuration (of class ``kind``) and seeds of the run in ``out``.
 
     Raises:
         UsageError: there is none.
@@ -170,7 +180,7 @@ def stored_config(out: str | Path) -> tuple[str, RunConfig, list[int]]:
         raise UsageError(f"nothing to resume in {out}: expected {RUN_FILE}; give the folder of a run")
     stored = read_json(path)
     try:
-        return stored["name"], from_dict(RunConfig, stored["config"]), [int(seed) for seed in stored["seeds"]]
+        return stored["name"], from_dict(kind, stored["config"]), [int(seed) for seed in stored["seeds"]]
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{path} is no configuration of a run ({error!r})") from error
 
@@ -185,7 +195,7 @@ def check_seeds(seeds: Sequence[int]) -> None:
         raise UsageError(f"expected distinct seeds of at least 0, got {list(seeds)}")
 
 
-def _prepare(out: Path, config: RunConfig, seeds: Sequence[int], resume: bool) -> list[int]:
+def prepare(out: Path, config: C, seeds: Sequence[int], resume: bool) -> list[int]:
     """Check that the run may be written to ``out`` and return all its seeds: those it has and those it gets."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"expected a folder at {out}, found a file")
@@ -196,7 +206,7 @@ def _prepare(out: Path, config: RunConfig, seeds: Sequence[int], resume: bool) -
         return list(seeds)
     if not resume:
         raise UsageError(f"{out} holds a run already; continue it with --resume or give another --out")
-    _, before, known = stored_config(out)
+    _, before, known = stored_config(out, type(config))
     stored, wanted = to_dict(before), to_dict(config)
     for values in (stored, wanted):
         values["train"].pop("seed")

@@ -224,7 +224,7 @@ def run_seed(
         run.close()
 
 
-def finished_result(directory: Path, config: RunConfig, resume: bool) -> dict[str, Any] | None:
+def finished_result(directory: Path, config: Any, resume: bool) -> dict[str, Any] | None:
     """Return the stored result of a seed that has ended under the same stop criteria, None where there is work left."""
     path = directory / RESULT_FILE
     if not resume or not path.is_file():

@@ -1,0 +1,131 @@
+"""`ImitationConfig`: everything one imitation run needs; `imitation_config` reads it from the flat keys of a preset."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from embodied_mem import registry
+from embodied_mem.config import from_dict, merge_dotted, nearest_key, to_dict
+from embodied_mem.errors import UsageError, nearest
+from embodied_mem.policies.imitation.batches import BatchConfig
+from embodied_mem.policies.imitation.demonstrations import DemonstrationConfig
+from embodied_mem.policies.training.config import CheckpointConfig, LogConfig, StopConfig
+from embodied_mem.policies.vla.config import VLAConfig
+
+ALGORITHM = "imitation"
+"""Value of the preset key ``algorithm`` that chooses this trainer."""
+
+
+@dataclass(frozen=True)
+class ImitationConfig:
+    """One imitation run."""
+
+    env: str = "embodied_mem/Tabletop-RememberColor3-v0"
+    """Gymnasium id of an environment with a scripted expert."""
+    env_config: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the environment."""
+    algorithm: Literal["imitation"] = ALGORITHM
+    """Always ``imitation``."""
+    agent: VLAConfig = field(default_factory=VLAConfig)
+    """Perception, memory, action expert."""
+    demos: DemonstrationConfig = field(default_factory=DemonstrationConfig)
+    """Demonstrations."""
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    """Rows and frames of an update."""
+    updates: int = 800
+    """Optimiser steps."""
+    lr: float = 1e-3
+    """AdamW's highest learning rate."""
+    warmup: int = 30
+    """Updates over which it rises; after them it falls to 0 along a cosine."""
+    weight_decay: float = 1e-4
+    """AdamW's decay of matrices."""
+    grad_clip: float = 1.0
+    """Global gradient-norm limit."""
+    ema: float = 0.99
+    """Decay of the moving average of the weights, which is what acts; reached gradually."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Mixed precision: auto takes bfloat16 on a GPU and float32 elsewhere. Memories compute in float32 in any case."""
+    report_every: int = 50
+    """Updates of an iteration: one row of metrics.jsonl, one chance of a checkpoint."""
+    rollouts: int = 48
+    """Episodes that the finished policy plays, for the run's result; 0 for none."""
+    device: str = "auto"
+    """Where is computed: auto, cpu, cuda or cuda:<i>."""
+    torch_threads: int = 1
+    """Torch threads; 0 leaves torch's choice."""
+    seed: int | None = 0
+    """Seed of weights, order and noise; set per run by ``--seeds``."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        for name, least in (("updates", 1), ("report_every", 1), ("warmup", 0), ("rollouts", 0), ("torch_threads", 0)):
+            if getattr(self, name) < least:
+                raise UsageError(f"expected {name} >= {least}, got {getattr(self, name)}")
+        if not (self.lr > 0 and self.grad_clip > 0 and self.weight_decay >= 0 and 0 <= self.ema < 1):
+            raise UsageError(
+                "expected lr and grad_clip > 0, weight_decay >= 0 and ema in [0, 1), "
+                f"got {self.lr}, {self.grad_clip}, {self.weight_decay} and {self.ema}"
+            )
+
+
+@dataclass(frozen=True)
+class ImitationRunConfig:
+    """An imitation run: learning, end, files."""
+
+    train: ImitationConfig = field(default_factory=ImitationConfig)
+    """The learning; its keys need no prefix."""
+    stop: StopConfig = field(default_factory=StopConfig)
+    """Ends the run before ``updates``: by iterations, seconds, CPU seconds or frames read (``env_steps``)."""
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    """When it can be resumed from."""
+    log: LogConfig = field(default_factory=LogConfig)
+    """What it logs."""
+
+
+GROUPS = tuple(item.name for item in dataclasses.fields(ImitationRunConfig))
+TRAIN_KEYS = tuple(item.name for item in dataclasses.fields(ImitationConfig))
+
+
+def imitation_config(values: Mapping[str, Any]) -> ImitationRunConfig:
+    """Build the configuration from flat keys, as a preset holds them.
+
+    Raises:
+        UsageError: an unknown key (the nearest one is named) or a wrong value.
+    """
+    return from_dict(ImitationRunConfig, merge_dotted({}, _expand(values)))
+
+
+def apply_imitation_overrides(config: ImitationRunConfig, overrides: Mapping[str, Any]) -> ImitationRunConfig:
+    """Return ``config`` with flat dotted keys replaced; another memory drops the options that it does not have.
+
+    Raises:
+        UsageError: as `imitation_config`.
+    """
+    tree, changes = to_dict(config), _expand(overrides)
+    agent = tree["train"]["agent"]
+    memory = changes.get("train.agent.memory", agent["memory"])
+    if memory != agent["memory"]:
+        known = {item.name for item in dataclasses.fields(registry.get("memory", memory).Config)}
+        agent["memory_config"] = {key: value for key, value in agent["memory_config"].items() if key in known}
+    return imitation_config(merge_dotted(tree, changes))
+
+
+def _expand(values: Mapping[str, Any]) -> dict[str, Any]:
+    expanded: dict[str, Any] = {}
+    for key, value in values.items():
+        head = str(key).partition(".")[0]
+        if key in ("seed", "train.seed"):
+            raise UsageError("the key 'seed' is set per run: give --seeds 0,1,2 (in Python seeds=[0, 1, 2])")
+        if head in GROUPS:
+            expanded[str(key)] = value
+        elif head in TRAIN_KEYS:
+            expanded[f"train.{key}"] = value
+        else:
+            known = [*TRAIN_KEYS, *GROUPS]
+            close = nearest_key(ImitationConfig, head) or nearest(head, known)
+            raise UsageError(f"unknown key {key!r}{close}; valid keys: {', '.join(sorted(known))}")
+    return expanded

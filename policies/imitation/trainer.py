@@ -1,0 +1,324 @@
+"""`ImitationSeed`: one seed of an imitation run: updates, moving average, rows, checkpoints, the agent's bundle.
+
+Everything random of an update (batch, noise, dropped conditions) is drawn from the seed and the update's number, so a
+run that was killed and resumed ends with the same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from embodied_mem._version import __version__
+from embodied_mem.agent import save_agent
+from embodied_mem.config import override, to_dict
+from embodied_mem.devices import resolve_device
+from embodied_mem.envs.make import make_vec
+from embodied_mem.files import atomic_write_json
+from embodied_mem.memory.contract import State, detach
+from embodied_mem.policies.imitation.batches import Batch, Batches, check_order
+from embodied_mem.policies.imitation.config import ImitationRunConfig
+from embodied_mem.policies.imitation.episode import Episode, play_episodes
+from embodied_mem.policies.training.checkpoints import list_checkpoints, open_checkpoint, save_checkpoint
+from embodied_mem.policies.training.cpu_time import CpuMeter
+from embodied_mem.policies.training.loggers import Logger, make_loggers
+from embodied_mem.policies.training.records import append_row, cut_rows
+from embodied_mem.policies.training.seed_run import AGENT_FOLDER, CONFIG_FILE, RESULT_FILE, Row
+from embodied_mem.policies.vla.agent import VLAAgent
+from embodied_mem.policies.vla.policy import VLAPolicy
+
+LEARNER, LEARNER_FILE = "learner", "learner.safetensors"
+"""Folder and file of the learner's tensors in a checkpoint."""
+ROLLOUT_SEED = 500_000_000
+"""Added to the seed of the run for the episodes of its result: neither those of demonstrations nor of a suite."""
+_ROWS = 32
+
+
+class ImitationSeed:
+    """A running seed. `iterate` until `done`, then `finish`; `close` in any case."""
+
+    def __init__(
+        self,
+        config: ImitationRunConfig,
+        name: str,
+        seed: int,
+        directory: Path,
+        episodes: Sequence[Episode],
+        *,
+        resume: bool = False,
+    ) -> None:
+        """Build policy and optimiser; with ``resume``, from the newest checkpoint where there is one.
+
+        Args:
+            config: of the run; its seed is replaced by ``seed``.
+            name: of the run (preset).
+            seed: of this part.
+            directory: folder of this seed, made if absent.
+            episodes: demonstrations.
+            resume: go on from the newest checkpoint.
+
+        Raises:
+            UsageError: the settings do not fit together, or the checkpoint is corrupted.
+        """
+        self.config = override(config, {"train.seed": seed})
+        self.name, self.seed, self.directory = name, seed, directory
+        train = self.config.train
+        if train.torch_threads:
+            torch.set_num_threads(train.torch_threads)
+        self.device = torch.device(resolve_device(train.device))
+        self.half = train.precision == "bfloat16" or (train.precision == "auto" and self.device.type == "cuda")
+        self.policy = build_policy(self.config, seed).to(self.device)
+        self.policy.fit(
+            np.concatenate([item.state for item in episodes]), np.concatenate([item.actions for item in episodes])
+        )
+        self.average = copy.deepcopy(self.policy).requires_grad_(False)
+        text = self.policy.observation_space["instruction"].shape[0] if self.policy.perception.told else 0  # type: ignore[index]
+        self.batches = Batches(episodes, train.batch, train.agent.expert.chunk, seed, text)
+        self.optimiser = torch.optim.AdamW(_groups(self.policy, train.weight_decay), lr=train.lr, betas=(0.9, 0.95))
+        self.update = self.frames = self.iteration = 0
+        self.rows: list[Row] = []
+        self._carried: State | None = None
+        self._last: tuple[Tensor, Tensor] | None = None
+        self._seconds = self._cpu_seconds = 0.0
+        self._loggers: list[Logger] = []
+        if resume:
+            self._restore()
+        else:
+            cut_rows(directory, 0)
+        values = {"name": name, "seed": seed, "version": __version__, "config": to_dict(self.config)}
+        atomic_write_json(directory / CONFIG_FILE, values)
+        self._loggers = make_loggers(self.config.log, directory, name, seed, values, self.iteration)
+        self._saved_at = (self.iteration, time.monotonic())
+        self._started, self._cpu = time.monotonic(), CpuMeter()
+
+    def iterate(self) -> Row:
+        """Run ``report_every`` updates, write their row, and a checkpoint when one is due. Returns the row.
+
+        Raises:
+            OSError: the row or the checkpoint could not be written.
+        """
+        train = self.config.train
+        count = min(train.report_every, train.updates - self.update)
+        losses, norms = zip(*[self._learn() for _ in range(count)])
+        self.iteration += 1
+        row: Row = {
+            "iteration": self.iteration,
+            "env_steps": self.frames,
+            "updates": self.update,
+            "episodes": len(self.batches.lengths),
+            "return_mean": None,
+            "success_mean": None,
+            "length_mean": float(self.batches.lengths.mean()),
+            "loss": float(torch.stack(losses).mean()),
+            "gradient_norm": float(torch.stack(norms).mean()),
+            "learning_rate": self.optimiser.param_groups[0]["lr"],
+            "seconds": round(self.seconds, 3),
+            "cpu_seconds": round(self._cpu_seconds + self._cpu.seconds(), 3),
+        }
+        append_row(self.directory, row)
+        self.rows.append(row)
+        for logger in self._loggers:
+            logger.log(row)
+        every = self.config.checkpoint
+        since = self.iteration - self._saved_at[0]
+        if (every.iterations is not None and since >= every.iterations) or (
+            time.monotonic() - self._saved_at[1] >= every.seconds
+        ):
+            self.save()
+        return row
+
+    @property
+    def seconds(self) -> float:
+        """Wall seconds of learning, earlier attempts included."""
+        return self._seconds + time.monotonic() - self._started
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done, in [0, 1], by the limit that is nearest."""
+        stop, row = self.config.stop, self.rows[-1] if self.rows else None
+        shares = [self.update / self.config.train.updates]
+        if row is not None:
+            limits = {"env_steps": stop.env_steps, "iteration": stop.iterations, "seconds": stop.seconds}
+            limits["cpu_seconds"] = stop.cpu_seconds
+            shares += [row[key] / limit for key, limit in limits.items() if limit]
+        return min(1.0, max(shares))
+
+    @property
+    def done(self) -> bool:
+        """True when all updates are made or a stop criterion is met."""
+        return self.progress >= 1.0
+
+    def save(self) -> Path:
+        """Write a checkpoint of the finished iterations and return its folder.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        loop = {
+            "iteration": self.iteration,
+            "update": self.update,
+            "frames": self.frames,
+            "seconds": self.seconds,
+            "cpu_seconds": self._cpu_seconds + self._cpu.seconds(),
+        }
+        keep = self.config.checkpoint.keep
+        path = save_checkpoint(self.directory, self.iteration, loop, self._write, keep, LEARNER)
+        self._saved_at = (self.iteration, time.monotonic())
+        return path
+
+    def finish(self) -> dict[str, Any]:
+        """Write the last checkpoint and the averaged policy's bundle, let it play, and return the result."""
+        if self._saved_at[0] != self.iteration:
+            self.save()
+        last = dict(self.rows[-1]) if self.rows else {}
+        train = self.config.train
+        about: dict[str, Any] = {"name": self.name, "env": train.env, "env_config": train.env_config}
+        about |= {"algorithm": train.algorithm, "seed": self.seed, "env_steps": last.get("env_steps")}
+        save_agent(self.directory / AGENT_FOLDER, self.average, about=about)
+        played = self._roll_out()
+        reason = "updates" if self.update >= train.updates else "stop"
+        result = {"seed": self.seed, "reason": reason, **last, **played}
+        atomic_write_json(self.directory / RESULT_FILE, result)
+        return result
+
+    def close(self) -> None:
+        """Stop the loggers."""
+        for logger in self._loggers:
+            logger.close()
+
+    def _learn(self) -> tuple[Tensor, Tensor]:
+        """Make one update; return loss () and gradient norm (), on the device."""
+        train = self.config.train
+        batch = self.batches.batch(self.update)
+        stream = train.batch.mode == "stream"
+        self._last = check_order(batch, self._last if stream else None)
+        self.frames += int(batch.valid.sum())
+        batch = _to(batch, self.device)
+        generator = torch.Generator(self.device).manual_seed((self.seed << 32) + self.update)
+        self.policy.train()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            loss, state = self.policy.loss(
+                batch.obs, batch.chunks, batch.weight, self._carried, batch.resets, batch.valid, generator
+            )
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.policy.parameters(), train.grad_clip)
+        for group in self.optimiser.param_groups:
+            group["lr"] = train.lr * _shape(self.update, train.warmup, train.updates)
+        self.optimiser.step()
+        self.update += 1
+        self._carried = detach(state) if stream else None
+        self._follow()
+        return loss.detach(), norm
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Move the averaged weights; the decay rises with the updates, so that the first ones are soon forgotten."""
+        decay = min(self.config.train.ema, (1 + self.update) / (10 + self.update))
+        pairs = list(self.average.parameters()), list(self.policy.parameters())
+        torch._foreach_lerp_(pairs[0], pairs[1], 1.0 - decay)  # type: ignore[attr-defined]
+
+    def _roll_out(self) -> dict[str, Any]:
+        """Let the averaged policy play; returns figures for the result."""
+        train = self.config.train
+        if not train.rollouts:
+            return {}
+        rows = min(_ROWS, train.rollouts)
+        with closing(make_vec(train.env, rows, autoreset_mode=AutoresetMode.DISABLED, **train.env_config)) as env:
+            played = play_episodes(env, VLAAgent(self.average), train.rollouts, ROLLOUT_SEED + self.seed)
+        rate = float(np.mean([item.success for item in played]))
+        return {"success_mean": rate, "length_mean": float(np.mean([len(item) for item in played]))}
+
+    def _write(self, folder: Path) -> None:
+        folder.mkdir()
+        tensors = {f"policy/{key}": value for key, value in self.policy.state_dict().items()}
+        tensors |= {f"average/{key}": value for key, value in self.average.state_dict().items()}
+        for index, entry in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser/{index}/{key}": torch.as_tensor(value) for key, value in entry.items()}
+        if self._carried is not None and self._last is not None:
+            tensors |= {f"carried/{key}": value for key, value in self._carried.items()}
+            tensors |= {"last/episode": self._last[0], "last/time": self._last[1]}
+        plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        save_file(plain, folder / LEARNER_FILE)
+
+    def _restore(self) -> None:
+        checkpoints = list_checkpoints(self.directory)
+        if not checkpoints:
+            cut_rows(self.directory, 0)
+            return
+        loop, folder = open_checkpoint(checkpoints[-1], LEARNER)
+        self.iteration, self.update, self.frames = loop["iteration"], loop["update"], loop["frames"]
+        self._seconds, self._cpu_seconds = loop["seconds"], loop["cpu_seconds"]
+        self.rows = cut_rows(self.directory, self.iteration)
+        groups: dict[str, dict[str, Tensor]] = {}
+        for key, value in load_file(folder / LEARNER_FILE).items():
+            head, _, rest = key.partition("/")
+            groups.setdefault(head, {})[rest] = value.to(self.device)
+        self.policy.load_state_dict(groups["policy"])
+        self.average.load_state_dict(groups["average"])
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in groups.get("optimiser", {}).items():
+            index, _, item = key.partition("/")
+            state.setdefault(int(index), {})[item] = value
+        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
+        if "carried" in groups:
+            self._carried = groups["carried"]
+            self._last = (groups["last"]["episode"].cpu(), groups["last"]["time"].cpu())
+
+
+def build_policy(config: ImitationRunConfig, seed: int = 0) -> VLAPolicy:
+    """Return a fresh policy for the run's environment.
+
+    Raises:
+        UsageError: the environment cannot be made, or the parts do not fit it.
+    """
+    train = config.train
+    observations, actions = spaces_of(train.env, train.env_config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return VLAPolicy(train.agent, observations, actions)
+
+
+def spaces_of(env_id: str, env_config: dict[str, Any]) -> tuple[gymnasium.Space, gymnasium.Space]:
+    """Return the single-env observation and action space of an environment.
+
+    Raises:
+        UsageError: it cannot be made.
+    """
+    with closing(make_vec(env_id, 1, autoreset_mode=AutoresetMode.DISABLED, **env_config)) as env:
+        return env.single_observation_space, env.single_action_space
+
+
+def _groups(policy: nn.Module, decay: float) -> list[dict[str, Any]]:
+    """Return parameter groups: matrices decay, vectors (biases, norms) do not; frozen weights are left out."""
+    learned = [item for item in policy.parameters() if item.requires_grad]
+    return [
+        {"params": [item for item in learned if item.dim() >= 2], "weight_decay": decay},
+        {"params": [item for item in learned if item.dim() < 2], "weight_decay": 0.0},
+    ]
+
+
+def _shape(update: int, warmup: int, updates: int) -> float:
+    """Return the share of the highest learning rate: a straight rise, then a cosine to 0."""
+    if update < warmup:
+        return (update + 1) / warmup
+    return 0.5 * (1.0 + math.cos(math.pi * (update - warmup) / max(updates - warmup, 1)))
+
+
+def _to(batch: Batch, device: torch.device) -> Batch:
+    if device.type == "cpu":
+        return batch
+    obs = {key: value.to(device, non_blocking=True) for key, value in batch.obs.items()}
+    return Batch(obs, *(value.to(device, non_blocking=True) for value in batch[1:]))
