@@ -62,18 +62,23 @@ def run_server(server: Any, what: str, as_json: bool) -> None:
     server.run(started)
 
 
-def _trained(folder: Path, device: str, sample: bool | None) -> tuple[Any, Any, Any, dict[str, Any]]:
+def _trained(folder: Path, device: str, sample: bool | None) -> tuple[Any, ...]:
     from embodied_mem.agent import CONFIG_FILE, find_bundle, load_agent
     from embodied_mem.devices import resolve_device
     from embodied_mem.files import read_json
 
     agent = load_agent(folder, resolve_device(device), deterministic=None if sample is None else not sample)
     about = dict(read_json(find_bundle(folder) / CONFIG_FILE).get("about") or {})
-    module = agent.module
-    return agent, module.observation_space, module.action_space, {**about, "memory": module.config.memory}
+    # Most agents in folders are a module in an Agent's form; others say themselves what they read and play.
+    owner: Any = getattr(agent, "module", agent)
+    spaces = [getattr(owner, name, None) for name in ("observation_space", "action_space")]
+    if None in spaces:
+        raise UsageError(f"the agent in {folder} does not say its spaces; give --agent module:attr and --env ID")
+    memory = getattr(getattr(owner, "config", None), "memory", None)
+    return agent, *spaces, about if memory is None else {**about, "memory": str(memory)}
 
 
-def _named(agent: str, env_id: str, options: list[str]) -> tuple[Any, Any, Any, dict[str, Any]]:
+def _named(agent: str, env_id: str, options: list[str]) -> tuple[Any, ...]:
     from contextlib import closing
 
     from embodied_mem.config import parse_overrides

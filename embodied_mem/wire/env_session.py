@@ -145,8 +145,10 @@ class _Client:
             raise ProtocolError(f"expected num_envs >= 1, got {n}", "request")
         if n > self.server.rows:
             raise ProtocolError(f"this server has {self.server.rows} rows, {n} are wanted; serve more --rows", "full")
-        if options and not self.server.client_options:
-            raise ProtocolError(f"this server takes no options from clients, got {sorted(options)[:8]}", "request")
+        # How it is drawn is no matter of the operator's.
+        given = sorted(set(options) - {"render_mode"})
+        if given and not self.server.client_options:
+            raise ProtocolError(f"this server takes no options from clients, got {given[:8]}", "request")
         # A client that has just left frees its rows a little later.
         until = time.monotonic() + PATIENCE_S
         while n > self.server.free:

@@ -83,10 +83,11 @@ class RemoteVectorEnv(VectorEnv):
             UsageError: the server refuses the actions, its environment raises, or it went away.
         """
         answer = self.link.ask("step", "step", actions=np.asarray(actions))
-        flags = [answer.get(name) for name in ("reward", "terminated", "truncated")]
-        if not all(isinstance(item, np.ndarray) and item.shape == (self.num_envs,) for item in flags):
+        reward, terminated, truncated = (
+            field(answer, name, np.ndarray) for name in ("reward", "terminated", "truncated")
+        )
+        if any(item.shape != (self.num_envs,) for item in (reward, terminated, truncated)):
             raise RemoteError(f"expected reward and flags of {self.num_envs} rows from {self.link.address}")
-        reward, terminated, truncated = flags
         return answer["obs"], reward, terminated, truncated, field(answer, "info", dict)
 
     def privileged(self) -> dict[str, np.ndarray]:

@@ -105,8 +105,8 @@ def run(*, device: str = "cpu", seconds: float | None = None, quick: bool = Fals
         "quick": quick,
     }
     notes = [
-        f"wall times; load average {load:.1f} at the start, so waiting for a core is part of them where it is above the "
-        "number of cores; the server and all clients are two processes that share the cores",
+        f"wall times; load average {load:.1f} at the start: where it is above the number of cores, waiting for a core "
+        "is part of them; the server and all clients are two processes that share the cores",
         "the clients are one event loop, so with 32 of them their own work is part of the time",
     ]
     spent = time.perf_counter() - began
@@ -163,8 +163,9 @@ def _server(bundle: Path, device: str, how: str) -> Iterator[tuple[str, int]]:
 def _act(agent: Any, seconds: float) -> np.ndarray:
     """Return the seconds of each bare call (n,)."""
     obs = {"vector": np.ones((1, OBSERVED), np.float32)}
-    state, spent, until = agent.initial_state(1), [], time.perf_counter() + seconds
-    reset = np.zeros(1, dtype=bool)
+    state, reset = agent.initial_state(1), np.zeros(1, dtype=bool)
+    spent: list[float] = []
+    until = time.perf_counter() + seconds
     while not spent or time.perf_counter() < until:
         start = time.perf_counter()
         _, state, _ = agent.act(obs, state, reset)
@@ -187,7 +188,8 @@ async def _ask(address: str, clients: int, seconds: float) -> tuple[np.ndarray, 
     request = pack(message("act", obs={"vector": np.ones(OBSERVED, np.float32)}))
 
     async def client(socket: Any, until: float) -> list[float]:
-        spent, answer = [], b""
+        spent: list[float] = []
+        answer = b""
         while not spent or time.perf_counter() < until:
             start = time.perf_counter()
             await socket.send(request)

@@ -1,7 +1,10 @@
 """The host for other Pythons: any single environment, old Gym's methods included, with assigned episodes."""
 
+import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -147,6 +150,37 @@ def test_it_imports_nothing_that_another_python_lacks():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_it_runs_as_a_process_and_stops_when_told(tmp_path):
+    (tmp_path / "my_suite.py").write_text(
+        "import numpy as np\n"
+        "class Box:\n    low, high, shape, dtype = np.zeros(1), np.ones(1), (1,), np.float32\n"
+        "class Discrete:\n    n = 2\n"
+        "class Env:\n"
+        "    observation_space, action_space = Box(), Discrete()\n"
+        "    def seed(self, number): self.number = number\n"
+        "    def reset(self): return np.zeros(1)\n"
+        "    def step(self, action): return np.ones(1), 1.5, True, {'success': True}\n"
+        "    def close(self): pass\n"
+        "def make_env(task): assert task == 3; return Env()\n"
+    )
+    root = str(Path(__file__).resolve().parents[2])
+    command = [sys.executable, "-m", "embodied_mem.wire.host", "my_suite:make_env", "--port", "0", "--option", "task=3"]
+    running = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": root}
+    )
+    try:
+        env = make_vec(f"remote:{running.stdout.readline().split()[-1]}", 2, autoreset_mode="DISABLED")
+        env.reset(seed=0)
+        obs, reward, terminated, _, info = env.step(np.zeros(2, int))
+        assert obs.dtype == np.float32 and reward.tolist() == [1.5, 1.5] and terminated.all() and info["success"].all()
+        env.close()
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(20) == 0
+    finally:
+        running.kill()
+        running.stdout.close()
 
 
 def test_bad_words_are_one_line(capsys):

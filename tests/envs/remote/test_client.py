@@ -1,5 +1,7 @@
 """An environment at a server is the environment: same observations, rewards, flags and infos, bit for bit."""
 
+import socket
+import struct
 import time
 
 import numpy as np
@@ -83,6 +85,33 @@ def test_options_are_the_operators_unless_allowed():
         with pytest.raises(UsageError, match=r"takes no options from clients, got \['length'\]"):
             make_vec(f"remote:{server.address}", 1, length=7)
         make_vec(f"remote:{server.address}", 1).close()
+        # How it is drawn is the client's choice; this one cannot be drawn.
+        with pytest.raises(UsageError, match="expected render_mode None"):
+            make_vec(f"remote:{server.address}", 1, render_mode="rgb_array")
+
+
+def test_clients_that_vanish_or_talk_nonsense_free_their_rows():
+    with env_server("TMaze-v0", port=0, rows=3, clients=2) as server:
+        for last in ("vanish", "nonsense"):
+            link = Link(server.address, "env")
+            link.ask("make", "make", num_envs=3, autoreset_mode="NEXT_STEP")
+            link.ask("reset", "reset", seed=0)
+            if last == "vanish":
+                # A reset instead of a goodbye: what a crash looks like.
+                raw = link._socket.socket
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                raw.close()
+            else:
+                link._socket.send(b"\xc1")
+                with pytest.raises(RemoteError, match="expected a msgpack map"):
+                    link.receive("step")
+            until = time.monotonic() + 5
+            while (server.free, server.connected) != (3, 0):
+                assert time.monotonic() < until
+                time.sleep(0.01)
+        env = make_vec(f"remote:{server.address}", 3)
+        assert env.reset(seed=0)[0].shape[0] == 3
+        env.close()
 
 
 def test_errors_of_the_environment_arrive_and_the_client_goes_on(server):
