@@ -207,6 +207,7 @@ parts.record(recording, lambda env: parts.Pointer(0.3), sys.argv[2], resume=True
 
 
 @pytest.mark.full
+@pytest.mark.timeout(1200)
 def test_kill_9_at_any_moment_and_resume_gives_the_same_data_set(tmp_path):
     parts = Path(__file__).with_name("conftest.py")
 
