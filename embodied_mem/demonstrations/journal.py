@@ -2,7 +2,7 @@
 
 ``recording.json`` says what is recorded; ``recording.jsonl`` has one line per group of episodes, appended after the
 group's files lie on disk, so the line is what makes them part of the data set. Everything else that a format wants
-(indices, statistics) is derived from these lines and written anew after each, then ``checksums.json``. A recording that
+(indices, statistics) is derived from these lines and written anew as they are added, then ``checksums.json``. One that
 was killed goes on from the last line: files that no line names are removed, and its group is played again.
 """
 

@@ -1,7 +1,7 @@
 """Writes the LeRobotDataset v3 layout: parquet tables of steps, mp4 per camera, and an index in ``meta/``.
 
 A group of episodes is one parquet file (a row group per episode) and one video per camera. ``meta/`` is derived from
-the journal after every group, so a data set that is still being recorded can be opened.
+the journal as groups are added, so a data set that is still being recorded can be opened.
 
 Features: ``observation.state``, ``observation.images.<camera>``, ``observation.<other vector>``, ``action``,
 ``next.reward``, ``next.done``, ``next.success``, and LeRobot's ``timestamp, frame_index, episode_index, index,

@@ -152,6 +152,7 @@ def _play_on(
     recording: Recording, env: VectorEnv, agent: Agent, writer: Writer, journal: Journal, report: Progress
 ) -> None:
     """Play and write groups until there are enough episodes."""
+    published = 0
     while len(journal.kept) < recording.episodes:
         first = len(journal.played)
         if first >= PATIENCE * recording.episodes + recording.per_file:
@@ -178,9 +179,12 @@ def _play_on(
         group = writer.write(kept, journal)
         names = {take.number for take in kept}
         journal.add({**group, "played": [_row(take, take.number in names) for take in takes]})
-        derived = writer.publish(journal)
-        if derived:
-            journal.seal(derived)
+        # What is derived grows with the journal, so it is written anew for every twentieth part that is added.
+        if len(journal.groups) - published >= max(1, len(journal.groups) // 20):
+            published = len(journal.groups)
+            derived = writer.publish(journal)
+            if derived:
+                journal.seal(derived)
 
 
 def _row(take: Take, kept: bool) -> dict[str, Any]:

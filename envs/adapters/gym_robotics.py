@@ -13,6 +13,7 @@ import numpy as np
 from gymnasium import spaces
 
 from embodied_mem.envs.adapters.copies import BatchedCopies, Outcome
+from embodied_mem.envs.adapters.drawing import need_opengl
 from embodied_mem.envs.adapters.packages import need
 from embodied_mem.envs.base import SingleEnv
 from embodied_mem.errors import UsageError, nearest
@@ -74,6 +75,7 @@ class BatchedGymRobotics(BatchedCopies):
     def _make(self) -> Any:
         options: dict[str, Any] = {"max_episode_steps": 1_000_000}
         if "rgb" in self.sensors:
+            need_opengl()
             options |= {"render_mode": "rgb_array", "width": self.width, "height": self.height}
         if self.task.startswith("PointMaze"):
             options["continuing_task"] = False

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from embodied_mem.envs.adapters.copies import BatchedCopies, Outcome
+from embodied_mem.envs.adapters.drawing import need_opengl
 from embodied_mem.envs.adapters.metaworld_texts import INSTRUCTIONS
 from embodied_mem.envs.adapters.packages import need
 from embodied_mem.envs.base import SingleEnv
@@ -62,6 +63,8 @@ class BatchedMetaWorld(BatchedCopies):
 
     def _make(self) -> Any:
         pictures = "rgb" in self.sensors
+        if pictures:
+            need_opengl()
         made = self._class(
             render_mode="rgb_array" if pictures else None,
             camera_name=CAMERA,

@@ -16,8 +16,8 @@ from embodied_mem.envs.base import SingleEnv
 from embodied_mem.errors import UsageError, nearest
 
 INSTALL = (
-    "pip install git+https://github.com/simpler-env/SimplerEnv (with its ManiSkill2_real2sim submodule, in an "
-    "environment of its own: it is not on the package index and pins numpy < 2)"
+    "install it from its repository, simpler-env/SimplerEnv, with the submodule ManiSkill2_real2sim, in an environment "
+    "of its own (it is not on the package index and pins numpy < 2)"
 )
 TASKS = {
     "widowx_spoon_on_towel": 60,

@@ -1,5 +1,6 @@
 """``record``: a suite or an environment becomes data sets that are read again; errors are one line."""
 
+import importlib.util
 import json
 
 import numpy as np
@@ -72,7 +73,9 @@ def test_folders_are_named_like_minari_ids():
 
 @pytest.mark.full
 def test_tabletop_demonstrations_with_pictures(capsys, tmp_path):
-    pytest.importorskip("mujoco", reason="needs mujoco (envs-mujoco)")
+    # MuJoCo is not imported here: that must happen after the choice of OpenGL.
+    if importlib.util.find_spec("mujoco") is None:
+        pytest.skip("needs mujoco (envs-mujoco)")
     pytest.importorskip("av", reason="needs av (datasets)")
     arguments = ("--task", "Tabletop-RememberColor3-v0", "--env", "sensors=[rgb,vector,instruction]", "--episodes", 3)
     code, told = record(capsys, "tabletop-memory", *arguments, "--out", tmp_path / "set")

@@ -111,6 +111,21 @@ def test_an_interrupted_recording_goes_on_to_the_same_bytes(fmt, recorded):
     assert again["episodes"] == 7
 
 
+def test_a_kill_while_the_minari_file_is_put_in_place_costs_nothing(recorded, monkeypatch):
+    pytest.importorskip("minari", reason="needs minari (datasets)")
+    sealing = Journal.seal
+
+    def killed(self, derived, complete=False):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Journal, "seal", killed)
+    with pytest.raises(KeyboardInterrupt):
+        recorded(format="minari")
+    monkeypatch.setattr(Journal, "seal", sealing)
+    out, summary = recorded(format="minari", resume=True)
+    assert len(open_dataset(out)) == 7 == summary["episodes"] and not (out / "staged").exists()
+
+
 def test_another_recording_is_not_mixed_in(recorded, tmp_path):
     recorded(env_options={"pictures": False})
     with pytest.raises(UsageError, match="holds a recording already; pass --resume"):
@@ -192,6 +207,7 @@ parts.record(recording, lambda env: parts.Pointer(0.3), sys.argv[2], resume=True
 
 
 @pytest.mark.full
+@pytest.mark.timeout(1200)
 def test_kill_9_at_any_moment_and_resume_gives_the_same_data_set(tmp_path):
     parts = Path(__file__).with_name("conftest.py")
 

@@ -19,7 +19,7 @@ PACKAGES = {
     "MikasaRobo-v0": ("mani_skill", "pip install --no-deps mikasa-robo-suite==1.0.0"),
     "Robosuite-v0": ("robosuite", "pip install robosuite"),
     "Libero-v0": ("libero", "pip install hf-libero"),
-    "SimplerEnv-v0": ("simpler_env", "pip install git"),
+    "SimplerEnv-v0": ("simpler_env", "install it from its repository, simpler-env/SimplerEnv"),
 }
 
 
