@@ -145,7 +145,7 @@ def from_chunks(x: Tensor, chunks: EpisodeChunks) -> Tensor:
 class HeadPlaces(NamedTuple):
     """Where the rows of H heads lie in a layout that has the head before the slot, (M, H, C, ...)."""
 
-    index: Tensor
+    source: Tensor
     """(M * H * C,) int64 row (b * T + t) * H + h of each slot; 0 where there is none."""
     inverse: Tensor
     """(B * T * H,) int64 slot of each row; 0 where padded."""
@@ -170,13 +170,13 @@ def head_places(chunks: EpisodeChunks, heads: int) -> HeadPlaces:
 
 def to_heads(x: Tensor, places: HeadPlaces, chunk: int) -> Tensor:
     """(B, T, H, d) -> (M, H, chunk, d), contiguous; 0 where a slot has no token of this batch."""
-    flat = _HeadPlace.apply(x.flatten(0, 2), places.index, places.inverse, places.empty, places.padded)
+    flat = _HeadPlace.apply(x.flatten(0, 2), places.source, places.inverse, places.empty, places.padded)
     return flat.view(-1, x.shape[2], chunk, x.shape[3])
 
 
 def from_heads(x: Tensor, places: HeadPlaces, shape: tuple[int, int]) -> Tensor:
     """(M, H, C, d) -> (B, T, H, d), the inverse of `to_heads`; 0 where padded."""
-    flat = _HeadPlace.apply(x.flatten(0, 2), places.inverse, places.index, places.padded, places.empty)
+    flat = _HeadPlace.apply(x.flatten(0, 2), places.inverse, places.source, places.padded, places.empty)
     return flat.view(*shape, x.shape[1], x.shape[3])
 
 

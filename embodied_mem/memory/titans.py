@@ -206,12 +206,13 @@ class Titans(InnerLearner):
             clip=self.config.clip,
         )
         # the chains that are the last of their rows, in the order of `_collect`, and their last chunks
-        chains, ends = [], []
+        chains: list[int] = []
+        ends: list[int] = []
         for j, count in enumerate(chunks.last_sizes):
             first = chunks.sizes[j + 1] if j + 1 < len(chunks.sizes) else 0
             chains += range(first, first + count)
             ends += range(offsets[j] + first, offsets[j] + first + count)
-        chain, end = (torch.tensor(places, device=q.device) for places in (chains, ends))
+        chain, end = (torch.tensor(numbers, device=q.device) for numbers in (chains, ends))
         (W, Z), (formed, carried) = (x.index_select(0, chain).split(K, 2) for x in (last, final))
         values = {"W0": W, "Z0": Z, "left0": k[end], "right0": u[end], "kappa": coefs["kappa"][end]}
         new = self._end({**values, "mu": coefs["mu"][end]}, {"W0": formed, "Z0": carried}, chunks.filled[chain], 0)

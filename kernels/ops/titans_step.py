@@ -14,8 +14,8 @@ The coefficients follow from the gates: with ``a_ts`` the product of (1 - alpha)
 s < r <= t, ``kappa_t0 = a_t0``, ``kappa_ts = sum_r a_tr m_rs``, ``mu_s = m_Cs``. They are inputs, so that a caller may
 start inside a chunk.
 
-Chunks of one episode form a chain and chains run in parallel, longest first: chunk j of all chains that have one lies at
-``offsets[j] .. offsets[j + 1]``, and chain e is its row e. A reset is a new chain, so no reset is left to look at.
+Chunks of one episode form a chain and chains run in parallel, longest first: chunk j of all chains that have one lies
+at ``offsets[j] .. offsets[j + 1]``, and chain e is its row e. A reset is a new chain, so no reset is left to look at.
 
 Limits: products run in the dtype of the inputs, half types in float32. The kernel takes keys, values and
 chunks of up to 64, of up to 32 in float32.
@@ -165,7 +165,8 @@ def _op(
     if run_triton("titans_step", q, _unsupported(q, k, v, theta, kappa, mu, start, u_held)):
         from embodied_mem.kernels.triton_ops import titans_step as kernel
 
-        return kernel.forward(*inputs, save)
+        o, u, last, final, states = kernel.forward(*inputs, save)
+        return o, u, last, final, states
     return reference.forward(*inputs, save)
 
 

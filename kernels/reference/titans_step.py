@@ -1,9 +1,9 @@
 """Plain torch form of `ops.titans_step`, with its gradient written out.
 
-Only what depends on the weights of a chunk's start runs chunk by chunk: the errors, the writes and the next start. Reads
-and everything that the gradient needs besides run for all chunks at once, as few large batched products: the read of a
-chunk is one product, ``[kappa_0 q, kappa_1 q, kappa (q k^T)] [W; Z; u]``, and weights, momenta and writes lie in one
-buffer for it.
+Only what depends on the weights of a chunk's start runs chunk by chunk: the errors, the writes and the next start.
+Reads and everything that the gradient needs besides run for all chunks at once, as few large batched products: the
+read of a chunk is one product, ``[kappa_0 q, kappa_1 q, kappa (q k^T)] [W; Z; u]``, and weights, momenta and writes lie
+in one buffer for it.
 """
 
 from __future__ import annotations
@@ -71,15 +71,15 @@ def forward(
     clip: float,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """As `run`, for the registered operator: contiguous outputs, and with ``save`` W, Z and errors of all chunks in float32."""
-    given = _widened(q, k, v, theta, kappa, mu, start, u_held)
-    o, u, last, final, kept = _forward(*given[:7], offsets.tolist(), held, given[7], clip)
+    """As `run`, for the registered operator: contiguous outputs; with ``save`` also W, Z, errors of all chunks."""
+    kinds = (v.dtype, v.dtype, start.dtype, start.dtype)
+    q, k, v, theta, kappa, mu, start, u_held = _widened(q, k, v, theta, kappa, mu, start, u_held)
+    o, u, last, final, kept = _forward(q, k, v, theta, kappa, mu, start, offsets.tolist(), held, u_held, clip)
     K = q.shape[-1]
     held_rows = kept.held.view(*k.shape[:2], -1, v.shape[-1])
     states = held_rows.new_empty((0, *held_rows.shape[1:]), dtype=torch.float32)
     if save:
         states = torch.cat([held_rows[:, :, : 2 * K], kept.error], 2).float()
-    kinds = (v.dtype, v.dtype, start.dtype, start.dtype)
     o, u, last, final = (x.to(kind).contiguous() for x, kind in zip((o, u, last, final), kinds, strict=True))
     return o, u.clone(), last, final, states
 
@@ -103,11 +103,11 @@ def backward(
 ) -> tuple[Tensor, ...]:
     """Gradients of q, k, v, theta, kappa, mu, start and u_held (empty without), for the registered operator."""
     given = (q, k, v, theta, kappa, mu, start, u_held)
-    wide = _widened(*given)
+    q, k, v, theta, kappa, mu, start, u_held = _widened(*given)
     places = offsets.tolist()
-    *_, kept = _forward(*wide[:7], places, held, wide[7], clip)
-    grads = [x.to(wide[0].dtype) for x in (d_o, d_u, d_last, d_final)]
-    found = _backward(*grads, wide[0], wide[1], wide[3], wide[4], wide[5], places, held, clip, kept)
+    *_, kept = _forward(q, k, v, theta, kappa, mu, start, places, held, u_held, clip)
+    d_o, d_u, d_last, d_final = (x.to(q.dtype) for x in (d_o, d_u, d_last, d_final))
+    found = _backward(d_o, d_u, d_last, d_final, q, k, theta, kappa, mu, places, held, clip, kept)
     empty = q.new_empty(0)
     return tuple(empty if g is None or z is None else g.to(z.dtype).contiguous() for g, z in zip(found, given))
 
@@ -141,10 +141,13 @@ class _Steps(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, d_o: Tensor | None, d_u: Tensor | None, d_last: Tensor | None, d_final: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
         """Run them backwards."""
         q, k, theta, kappa, mu, held, *kept = ctx.saved_tensors
-        found = _backward(*grads, q, k, theta, kappa, mu, ctx.places, held, ctx.clip, _Saved(*kept))
+        saved = _Saved(*kept)
+        found = _backward(d_o, d_u, d_last, d_final, q, k, theta, kappa, mu, ctx.places, held, ctx.clip, saved)
         return (*found[:7], None, None, found[7], None)
 
 

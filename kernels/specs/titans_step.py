@@ -62,10 +62,11 @@ def oracle(
     held: Tensor | None = None, u_held: Tensor | None = None, clip: float = math.inf,
 ) -> TitansSteps:  # fmt: skip
     """Chain by chain and token by token: the gradient by autograd, every weight formed."""
-    (M, H, C, K), V = q.shape, v.shape[-1]
+    M, H, C, K = q.shape
     places = offsets.tolist()
     sizes = [b - a for a, b in zip(places, places[1:])]
-    o, u = [[None] * M for _ in range(2)]
+    o: list[Tensor] = [start] * M
+    u: list[Tensor] = [start] * M
     last, final = [], []
     for e in range(len(start)):
         W, Z = start[e].split(K, 1)
