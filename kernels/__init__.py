@@ -11,6 +11,7 @@ from embodied_mem.kernels.ops.pkm_lookup import Lookup, pkm_lookup
 from embodied_mem.kernels.ops.reset_linear_attention import reset_linear_attention
 from embodied_mem.kernels.ops.reset_scan import reset_scan
 from embodied_mem.kernels.ops.similarity_readout import Readout, similarity_readout
+from embodied_mem.kernels.ops.titans_step import TitansSteps, titans_step
 from embodied_mem.kernels.ops.topk_similarity import Matches, topk_similarity
 from embodied_mem.kernels.ops.unproject_insert import insert_voxels, map_parents, unproject_insert
 from embodied_mem.kernels.ops.weighted_kmeans import Clusters, weighted_kmeans
@@ -25,6 +26,7 @@ __all__ = [
     "Matches",
     "Merged",
     "Readout",
+    "TitansSteps",
     "VoxelMap",
     "backend_for",
     "bank_read",
@@ -45,6 +47,7 @@ __all__ = [
     "reset_stats",
     "similarity_readout",
     "stats",
+    "titans_step",
     "topk_similarity",
     "unproject_insert",
     "use_backend",

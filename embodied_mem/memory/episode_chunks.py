@@ -10,7 +10,7 @@ them, stand for tokens that the state has already taken in.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,7 +18,16 @@ from torch.autograd.function import once_differentiable
 
 from embodied_mem.memory.segments import reset_distance, segment_ids
 
-__all__ = ["EpisodeChunks", "find_chunks", "from_chunks", "to_chunks"]
+__all__ = [
+    "EpisodeChunks",
+    "HeadPlaces",
+    "find_chunks",
+    "from_chunks",
+    "from_heads",
+    "head_places",
+    "to_chunks",
+    "to_heads",
+]
 
 
 @dataclass(frozen=True)
@@ -131,6 +140,59 @@ def from_chunks(x: Tensor, chunks: EpisodeChunks) -> Tensor:
     """(M, C, ...) -> (B, T, ...), the inverse of `to_chunks`; 0 where padded."""
     flat = _Place.apply(x.flatten(0, 1), chunks.place, chunks.token, chunks.valid, chunks.real.view(-1))
     return flat.unflatten(0, chunks.shape)
+
+
+class HeadPlaces(NamedTuple):
+    """Where the rows of H heads lie in a layout that has the head before the slot, (M, H, C, ...)."""
+
+    source: Tensor
+    """(M * H * C,) int64 row (b * T + t) * H + h of each slot; 0 where there is none."""
+    inverse: Tensor
+    """(B * T * H,) int64 slot of each row; 0 where padded."""
+    empty: Tensor
+    """(S,) int64 slots without a token."""
+    padded: Tensor
+    """(P,) int64 rows that are padding."""
+
+
+def head_places(chunks: EpisodeChunks, heads: int) -> HeadPlaces:
+    """Return the places of ``heads`` heads."""
+    C, head = chunks.chunk, torch.arange(heads, device=chunks.token.device)
+    index = (chunks.token.view(-1, 1, C) * heads + head.view(1, -1, 1)).view(-1)
+    inverse = ((chunks.place // C * heads).unsqueeze(1) + head) * C + (chunks.place % C).unsqueeze(1)
+    chunk, slot = (~chunks.real).nonzero().unbind(1)
+    empty = ((chunk.unsqueeze(1) * heads + head) * C + slot.unsqueeze(1)).view(-1)
+    padded = empty[:0]
+    if chunks.valid is not None:
+        padded = (((~chunks.valid).view(-1).nonzero() * heads) + head).view(-1)
+    return HeadPlaces(index, inverse.view(-1), empty, padded)
+
+
+def to_heads(x: Tensor, places: HeadPlaces, chunk: int) -> Tensor:
+    """(B, T, H, d) -> (M, H, chunk, d), contiguous; 0 where a slot has no token of this batch."""
+    flat = _HeadPlace.apply(x.flatten(0, 2), places.source, places.inverse, places.empty, places.padded)
+    return flat.view(-1, x.shape[2], chunk, x.shape[3])
+
+
+def from_heads(x: Tensor, places: HeadPlaces, shape: tuple[int, int]) -> Tensor:
+    """(M, H, C, d) -> (B, T, H, d), the inverse of `to_heads`; 0 where padded."""
+    flat = _HeadPlace.apply(x.flatten(0, 2), places.inverse, places.source, places.padded, places.empty)
+    return flat.view(*shape, x.shape[1], x.shape[3])
+
+
+class _HeadPlace(torch.autograd.Function):
+    """As `_Place`; the few rows that mean nothing are set to 0 by their numbers."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, index: Tensor, inverse: Tensor, empty: Tensor, empty_inverse: Tensor) -> Tensor:
+        ctx.save_for_backward(inverse, empty_inverse)
+        return x.index_select(0, index).index_fill_(0, empty, 0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        inverse, empty = ctx.saved_tensors
+        return (grad.index_select(0, inverse).index_fill_(0, empty, 0), None, None, None, None)
 
 
 class _Place(torch.autograd.Function):

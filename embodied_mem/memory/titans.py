@@ -21,13 +21,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from embodied_mem.errors import UsageError
+from embodied_mem.kernels import titans_step
 from embodied_mem.memory.contract import State, StateSpec
+from embodied_mem.memory.episode_chunks import find_chunks, from_heads, head_places, to_heads
 from embodied_mem.memory.fast_weights import (
     READ_FLOOR,
     Token,
@@ -160,11 +163,60 @@ class Titans(InnerLearner):
     ) -> tuple[Tensor, State]:
         """The same for T tokens."""
         token, near = self._parts(token)
-        o, new = super().run(token, state, resets, valid, position, chunk)
+        if self.config.memory == "matrix":
+            o, new = self._run_matrix(token, state, resets, valid)
+        else:
+            o, new = super().run(token, state, resets, valid, position, chunk)
         if self.near is None:
             return o, new
         read, window = self.near.sequence(*(near or self._onward(o)), state, resets, valid)
         return (read if near is None else torch.cat([o, read], -2)), {**new, **window}
+
+    def _run_matrix(self, token: Token, state: State, resets: Tensor, valid: Tensor | None) -> tuple[Tensor, State]:
+        """`run` of a matrix memory: all chunks of all episodes in one call of `titans_step`."""
+        C, K = self.config.chunk, self.config.key_dim
+        chunks = find_chunks(resets, state["phase"], C, valid)
+        if not chunks.sizes:
+            return torch.zeros_like(token.v), state
+        assert token.beta is not None and token.extra is not None
+        log_keep = token.log_decay.masked_fill(resets.unsqueeze(-1), 0)
+        gates = torch.stack([token.beta, log_keep, token.extra[..., 0]], -1)
+        places = head_places(chunks, self.config.heads)
+        q, k, v, gates = (to_heads(x, places, C) for x in (token.q, token.k, token.v, gates))
+        coefs = self.chunk_coefs(gates[..., 1], gates[..., 2:], state, chunks)
+        held = u_held = None
+        if bool(chunks.held.any()):
+            E = len(chunks.row)
+            held = torch.arange(C, device=k.device) < chunks.held.unsqueeze(1)
+            left, u_held = (state[key].index_select(0, chunks.row) for key in ("left0", "right0"))
+            k = torch.cat([torch.where(held.view(E, 1, C, 1), left, k[:E]), k[E:]])
+        start = torch.cat([self._begin("W0", state, chunks), self._begin("Z0", state, chunks)], 2)
+        offsets = list(accumulate(chunks.sizes, initial=0))
+        o, u, last, final = titans_step(
+            q,
+            k,
+            v,
+            gates[..., 0],
+            coefs["kappa"],
+            coefs["mu"][:, :, -1],
+            start,
+            offsets=torch.tensor(offsets, device=q.device),
+            held=held,
+            u_held=u_held,
+            clip=self.config.clip,
+        )
+        # the chains that are the last of their rows, in the order of `_collect`, and their last chunks
+        chains: list[int] = []
+        ends: list[int] = []
+        for j, count in enumerate(chunks.last_sizes):
+            first = chunks.sizes[j + 1] if j + 1 < len(chunks.sizes) else 0
+            chains += range(first, first + count)
+            ends += range(offsets[j] + first, offsets[j] + first + count)
+        chain, end = (torch.tensor(numbers, device=q.device) for numbers in (chains, ends))
+        (W, Z), (formed, carried) = (x.index_select(0, chain).split(K, 2) for x in (last, final))
+        values = {"W0": W, "Z0": Z, "left0": k[end], "right0": u[end], "kappa": coefs["kappa"][end]}
+        new = self._end({**values, "mu": coefs["mu"][end]}, {"W0": formed, "Z0": carried}, chunks.filled[chain], 0)
+        return from_heads(o, places, chunks.shape), self._collect([new], state, chunks)
 
     def read(self, o: Tensor, gate: Tensor, token: Token) -> Tensor:
         """With ``gate``: the attention, gated by the memory."""

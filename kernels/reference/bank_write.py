@@ -47,37 +47,52 @@ def merge(
     (B, M), device = bank.shape[:2], bank.device
     place, row = torch.arange(M, device=device), torch.arange(B, device=device)
     held, full = length.long(), length >= M
+    # the usual case, looked at where that costs nothing: every row merges
+    every = mask is None and device.type == "cpu" and not torch.compiler.is_compiling() and bool(full.all())
     slots = order.long()
-    newest = slots[row, (held - 1).clamp(min=0)]
+    newest = slots[:, -1] if every else slots[row, (held - 1).clamp(min=0)]
     fresh = cosine(bank[row, newest], item)
     # the pairs of a full bank with the item behind it; the last pair is (newest, item)
-    pairs = torch.where(place < M - 1, sims, fresh.unsqueeze(1))
-    i = pairs.argmax(1)
-    last = i == M - 1
-    left, right = slots[row, i], slots[row, (i + 1).clamp(max=M - 1)]
-    x, y = bank[row, left], torch.where(_over(last, item), item, bank[row, right])
-    n_x, n_y = count[row, left], torch.where(last, 1, count[row, right])
+    pairs = torch.cat([sims[:, : M - 1], fresh.unsqueeze(1)], 1)
+    i = pairs.argmax(1, keepdim=True)
+    last = (i == M - 1).squeeze(1)
+    # the entries i - 1, i, i + 1 and i + 2, with the item where the bank ends
+    around = slots.gather(1, (i + torch.arange(-1, 3, device=device)).clamp_(0, M - 1))
+    before, x, y, behind = bank[row.unsqueeze(1), around].unbind(1)
+    y, behind = torch.where(_over(last, item), item, y), torch.where(_over(i + 2 >= M, item), item, behind)
+    left, right = around[:, 1], around[:, 2]
+    n_x, n_y = count.gather(1, around[:, 1:3]).unbind(1)
+    n_y = n_y.masked_fill(last, 1)
     share = torch.full((B,), 0.5, dtype=_wide(bank), device=device)
     if weighted:
         share = n_x.to(share.dtype) / (n_x + n_y)
-    both = (_over(share, x) * x + (1 - _over(share, x)) * y).to(bank.dtype)
-    before = bank[row, slots[row, (i - 1).clamp(min=0)]]
-    behind = torch.where(_over(i + 2 >= M, item), item, bank[row, slots[row, (i + 2).clamp(max=M - 1)]])
-    to_before, to_behind = cosine(before, both), cosine(both, behind)
+    both = torch.lerp(y.to(share.dtype), x.to(share.dtype), _over(share, x)).to(bank.dtype)
+    to_before, to_behind = cosine(torch.stack([before, behind], 1), both.unsqueeze(1)).unbind(1)
 
     # order and similarities after a merge inside the bank: position i + 1 leaves, its slot comes last
-    step = (place.unsqueeze(0) > i.unsqueeze(1)).long()
-    moved = torch.where(place == M - 1, right.unsqueeze(1), slots.gather(1, (place + step).clamp(max=M - 1)))
-    shifted = torch.where(place == M - 2, fresh.unsqueeze(1), sims.gather(1, (place + step).clamp(max=M - 1)))
-    shifted = torch.where(place == i.unsqueeze(1), to_behind.unsqueeze(1), shifted)
+    source = (place + (place > i)).clamp_(max=M - 1)
+    moved = slots.gather(1, source)
+    moved[:, -1] = right
+    shifted = sims.gather(1, source)
+    if M > 1:
+        shifted[:, -2] = fresh
+    shifted.scatter_(1, i, to_behind.unsqueeze(1))
     merged_sims = torch.where(last.unsqueeze(1), sims, shifted)
-    merged_sims = torch.where(place == (i - 1).unsqueeze(1), to_before.unsqueeze(1), merged_sims)
-    grown_sims = torch.where(place == (held - 1).unsqueeze(1), fresh.unsqueeze(1), sims)
+    merged_sims = torch.where(place == i - 1, to_before.unsqueeze(1), merged_sims)
 
-    act = torch.ones_like(full) if mask is None else mask
-    merging = act & full
-    into = torch.where(full, right, slots[row, held.clamp(max=M - 1)])
-    writes = act & ~(full & last)
+    if every:
+        merging, writes, into = None, ~last, right
+        order.copy_(torch.where(last.unsqueeze(1), slots, moved))
+        sims.copy_(merged_sims)
+    else:
+        act = torch.ones_like(full) if mask is None else mask
+        merging, writes = act & full, act & ~(full & last)
+        into = torch.where(full, right, slots[row, held.clamp(max=M - 1)])
+        order.copy_(torch.where((merging & ~last).unsqueeze(1), moved, slots))
+        grown_sims = torch.where(place == (held - 1).unsqueeze(1), fresh.unsqueeze(1), sims)
+        new_sims = torch.where(full.unsqueeze(1), merged_sims, grown_sims)
+        sims.copy_(torch.where(act.unsqueeze(1), new_sims, sims))
+        length.copy_(torch.where(act, (held + 1).clamp(max=M), held))
     if ts is not None and time is not None:
         t_x, t_y = ts[row, left], torch.where(last, time, ts[row, right])
         mean = (share * t_x + (1 - share) * t_y).to(ts.dtype) if stamp == "weighted" else t_x
@@ -87,14 +102,10 @@ def merge(
     _put(bank, into, item, writes)
     _put(count, left, n_x + n_y, merging)
     _put(count, into, torch.ones_like(n_x), writes)
-    order.copy_(torch.where((merging & ~last).unsqueeze(1), moved, slots))
-    new_sims = torch.where(full.unsqueeze(1), merged_sims, grown_sims)
-    sims.copy_(torch.where(act.unsqueeze(1), new_sims, sims))
-    length.copy_(torch.where(act, (held + 1).clamp(max=M), held))
 
 
 def cosine(x: Tensor, y: Tensor) -> Tensor:
-    """Mean over tokens of the cosine: (B, N, D) twice -> (B,), float32 (float64 for float64); 0 for zero vectors."""
+    """Mean over tokens of the cosine: (..., N, D) twice -> (...), float32 (float64 for float64); 0 for zero vectors."""
     x, y = x.to(_wide(x)), y.to(_wide(y))
     norms = [torch.linalg.vector_norm(z, dim=-1).clamp_min(_NORM_FLOOR) for z in (x, y)]
     return ((x * y).sum(-1) / (norms[0] * norms[1])).mean(-1)

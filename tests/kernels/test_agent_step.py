@@ -28,6 +28,7 @@ MEMORIES = {
     "hcam": {},
     "perceptual_cognitive_bank": {},
     "product_key_memory": {},
+    "titans": {**SMALL, "window": 4},
 }
 # float32 after an update by Adam, whose step is the sign of a gradient where that is small
 LIMITS = {"outputs": 1e-5, "state": 1e-5, "loss": 1e-5, "grads": 5e-5, "after": 1e-4}
@@ -88,7 +89,15 @@ def reference():
 def test_auto_and_the_operators_change_no_result(name, reference, monkeypatch):
     with use_backend("auto"):
         compare(steps(name), reference[name])
-        for op in ("reset_scan", "reset_linear_attention", "hcam_read", "bank_read", "bank_write", "pkm_lookup"):
+        for op in (
+            "reset_scan",
+            "reset_linear_attention",
+            "hcam_read",
+            "bank_read",
+            "bank_write",
+            "pkm_lookup",
+            "titans_step",
+        ):
             monkeypatch.setattr(f"embodied_mem.kernels.ops.{op}.inline", lambda *_, **__: False)
         reset_stats()
         compare(steps(name), reference[name])

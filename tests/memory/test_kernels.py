@@ -6,7 +6,7 @@ import torch
 from embodied_mem.kernels import reset_stats, stats, use_backend
 from embodied_mem.memory.contract import make_memory
 
-NAMES = ("min_gru", "lru", "s5", "ffm", "gated_delta", "gla", "ssd", "hcam", "perceptual_cognitive_bank")
+NAMES = ("min_gru", "lru", "s5", "ffm", "gated_delta", "gla", "ssd", "hcam", "perceptual_cognitive_bank", "titans")
 
 
 def training_step(name, backend, device):
