@@ -161,8 +161,10 @@ class Room:
 
     def standing(self) -> list[Json]:
         """Return the standing questions."""
-        found = {} if self._standing is None else self._standing.questions
-        return [{"number": number, "question": question} for number, question in found.items()]
+        if self._standing is None:
+            return []
+        found = self._standing.questions
+        return [{"number": n, "question": text, "trouble": self._standing.trouble(n)} for n, text in found.items()]
 
     def evidence(self, answer: int, place: int) -> bytes | None:
         """Return the JPEG of an evidence frame; None where there is none, or no longer."""
