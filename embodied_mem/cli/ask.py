@@ -29,6 +29,7 @@ def register(app: typer.Typer) -> None:
         option: list[str] = typer.Option([], "--set", help="memory.KEY=V, answerer.KEY=V or encoder.KEY=V."),
         fps: float = typer.Option(FPS, "--fps", help="Frames per second that are remembered; 0 for all."),
         decoder: str = typer.Option("opencv", "--decoder", help="Of video files: opencv, or pyav (extra video)."),
+        device: str = typer.Option("auto", "--device", help="Of the encoder: auto, cpu, cuda or cuda:i."),
         session: Path | None = typer.Option(None, "--session", help="Folder of the memory: saved, and continued."),
         budget: int = typer.Option(256, "--budget", help="Tokens recalled for a question."),
         frames: int = typer.Option(6, "--frames", help="Evidence frames saved per question."),
@@ -48,7 +49,7 @@ def register(app: typer.Typer) -> None:
         options = component_options(option)
         eyes, voice = choose(encoder, answerer)
         asker = make_asker(voice, options.get("answerer"), budget=budget, shown=frames)
-        config = session_config(memory or MEMORY, eyes, options, session)
+        config = session_config(memory or MEMORY, eyes, options, session, device=device)
         opened = open_source(name, fps=fps or None, decoder=decoder)  # type: ignore[arg-type]
         folder = out or Path("runs") / time.strftime("ask-%Y%m%d-%H%M%S")
         with Session(opened, config) as running:

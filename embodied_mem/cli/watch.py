@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
         option: list[str] = typer.Option([], "--set", help="memory.KEY=V, answerer.KEY=V or encoder.KEY=V."),
         fps: float = typer.Option(FPS, "--fps", help="Frames per second that are remembered; 0 for all."),
         speed: float = typer.Option(1.0, "--speed", help="Speed of recordings; 0 for as fast as it goes."),
+        device: str = typer.Option("auto", "--device", help="Of the encoder: auto, cpu, cuda or cuda:i."),
         session: Path | None = typer.Option(None, "--session", help="Folder of the memories: saved, and continued."),
         uploads: Path | None = typer.Option(None, "--uploads", help="Folder of uploads; default a temporary one."),
         max_upload: int = typer.Option(2000, "--max-upload", min=1, help="Largest upload, MB."),
@@ -53,7 +54,7 @@ def register(app: typer.Typer) -> None:
         options = component_options(option)
         eyes, voice = choose(encoder, answerer)
         asker = make_asker(voice, options.get("answerer"))
-        config = session_config(memory or MEMORY, eyes, options, session, fps=fps or None)
+        config = session_config(memory or MEMORY, eyes, options, session, fps=fps or None, device=device)
 
         def ready(address: str, secret: str | None) -> None:
             if as_json:

@@ -62,9 +62,13 @@ def ask(
         AnswererError: the answerer cannot answer.
     """
     questions = pair([question] if isinstance(question, str) else question, at)
-    given = answerer if isinstance(answerer, Answerer) else None
-    eyes, voice = choose(encoder, answerer if given is None else "")
-    asker = make_asker(given or voice, (options or {}).get("answerer"), budget=budget, shown=shown)
+    eyes, voice = choose(encoder, answerer if isinstance(answerer, str) else None)
+    asker = make_asker(
+        answerer if isinstance(answerer, Answerer) else voice,
+        (options or {}).get("answerer"),
+        budget=budget,
+        shown=shown,
+    )
     config = session_config(memory, eyes, options, session)
     opened = source if isinstance(source, FrameSource) else open_source(source, fps=fps)
     with Session(opened, config) as running:

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from embodied_mem.config import to_dict
+from embodied_mem.devices import resolve_device
 from embodied_mem.errors import UsageError
 from embodied_mem.stream.asker import Asker, Reply
 from embodied_mem.stream.audio import AudioTrack, joined
@@ -52,6 +53,8 @@ class SessionConfig:
     """``grid``, or a registered image encoder."""
     encoder_options: dict[str, Any] = field(default_factory=dict)
     """Its options."""
+    device: str = "cpu"
+    """Where a registered encoder computes: auto, cpu, cuda or cuda:i."""
     fps: float | None = None
     """Frames per second that are remembered at most; the others are for showing. None for all."""
     frame_side: int = 224
@@ -116,8 +119,8 @@ class Session:
         self.config = config or SessionConfig()
         c = self.config
         self.source = source
-        self.encoder = encoder or make_frame_encoder(c.encoder, c.encoder_options)
         self.audio = audio
+        self.encoder = encoder or make_frame_encoder(c.encoder, c.encoder_options, resolve_device(c.device))
         self.memory: StreamMemory = make_stream_memory(c.memory, **c.memory_config)
         self.resumed_s, self._shift_s = -math.inf, 0.0
         if c.checkpoint is not None and has_checkpoint(c.checkpoint):

@@ -57,6 +57,7 @@ class _Watched:
     since_s: float
     asked_s: float
     armed: bool = True
+    trouble: str | None = None
 
 
 class StandingQueries:
@@ -118,6 +119,12 @@ class StandingQueries:
         with self._lock:
             return {number: item.question for number, item in self._watched.items()}
 
+    def trouble(self, number: int) -> str | None:
+        """Return why a question got neither yes nor no the last time it was put; None where it did."""
+        with self._lock:
+            item = self._watched.get(number)
+        return None if item is None else item.trouble
+
     def check(self) -> None:
         """Put every question that is due to the memory as it is now; the thread does so by itself."""
         with self._lock:
@@ -148,8 +155,13 @@ class StandingQueries:
             reply = self.asker.ask(snapshot, item.question, query=query, options=("yes", "no"))
         except UsageError as error:
             # a server that is away now may be back for the next frame
-            self.reports.append(str(error))
+            item.trouble = str(error)
+            self.reports.append(item.trouble)
             return
+        item.trouble = None
+        if reply.answer.choice is None:
+            item.trouble = f"expected yes or no, the answerer says {reply.text[:80]!r}"
+            self.reports.append(item.trouble)
         yes = reply.answer.choice == 0 and (reply.confidence is None or reply.confidence >= self.sure)
         item.since_s = snapshot.until_s if yes else item.since_s
         if yes and item.armed and number in self.questions:

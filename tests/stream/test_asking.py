@@ -15,7 +15,7 @@ from embodied_mem.stream.asking import ask, ask_in_time, make_asker, pair, sessi
 from embodied_mem.stream.defaults import PAIRS, choose
 from embodied_mem.stream.memory import make_stream_memory
 from embodied_mem.stream.session import Session, SessionConfig
-from embodied_mem.stream.sources import ArraySource
+from embodied_mem.stream.sources import ArraySource, NetworkSource
 
 
 def film(count=40):
@@ -97,6 +97,50 @@ def test_a_live_source_has_no_end(monkeypatch):
     monkeypatch.setattr(type(source), "live", True)
     with Session(source, config()) as session, pytest.raises(UsageError, match="no end"):
         ask_in_time(session, said("x"), [("what", math.inf)])
+
+
+class Capture:
+    """A camera of a network: stamps of its frames in milliseconds, then the connection breaks."""
+
+    def __init__(self, stamps):
+        self.stamps, self.now = list(stamps), 0
+
+    def isOpened(self):
+        return bool(self.stamps)
+
+    def grab(self):
+        if not self.stamps:
+            return False
+        self.now = self.stamps.pop(0)
+        return True
+
+    def retrieve(self):
+        return True, np.full((8, 8, 3), self.now % 256, np.uint8)
+
+    def get(self, prop):
+        return self.now
+
+    def release(self):
+        pass
+
+
+def test_a_stream_that_stops_and_returns_is_one_memory():
+    connections, clock, asked = iter([Capture([0, 500]), Capture([]), Capture([0, 500, 1000])]), [100.0], []
+
+    def wait(seconds):
+        # while the stream is away, the memory answers
+        clock[0] += seconds
+        asked.append(session.ask("when is the frame?", Asker(make_answerer("rule"))).text)
+
+    source = NetworkSource(
+        "rtsp://host/cam", open_capture=lambda url: next(connections, Capture([])), clock=lambda: clock[0], sleep=wait
+    )
+    with Session(source, config()) as session:
+        assert session.run() == 4
+        assert source.reconnects == 1 and asked[:2] == ["0.50 s to 0.50 s"] * 2
+        times = [entry.t0 for entry in session.snapshot().entries]
+    # pauses of 0.5 and 1 s; the first frame of the new connection sets its zero and is not given out
+    assert times == pytest.approx([0.0, 0.5, 2.0, 2.5])
 
 
 def test_a_stream_of_refused_frames_says_why():

@@ -89,6 +89,18 @@ def test_an_answerer_that_is_away_for_a_while_does_not_end_the_question():
     standing.close()
 
 
+def test_an_answerer_that_says_neither_yes_nor_no_is_reported():
+    running, told = session(), []
+    standing = watched(running, told, Scripted(ScriptedConfig(("unknown", "no"))))
+    number = standing.add("is it so?")
+    for trouble in ("expected yes or no, the answerer says 'unknown'", None):
+        see(running, "anything")
+        standing.check()
+        assert standing.trouble(number) == trouble
+    assert told == [] and len(standing.reports) == 1
+    standing.close()
+
+
 def test_a_session_tells_while_it_runs_and_is_not_held_up():
     images = np.zeros((300, 8, 8, 3), np.uint8)
     images[200:] = 255

@@ -165,5 +165,8 @@ class Prompt:
             f"{c.refused} refused, {c.broken} broken; {len(memory.snapshot().entries)} entries, "
             f"{memory.nbytes() / 1e6:.2f} MB"
         )
+        for number, question in (self._standing.questions if self._standing is not None else {}).items():
+            trouble = self._standing.trouble(number) if self._standing is not None else None
+            self.print(f"   waiting: {question}" + (f" ({trouble})" if trouble else ""))
         for event in list(self.session.source.events)[-3:]:
             self.print(f"   {event.kind} at {event.t_s:.2f} s: {event.message}")

@@ -133,9 +133,9 @@ class Pages:
         promised = request.headers.get("content-length", "")
         if promised.isdecimal() and int(promised) > most:
             raise TooLarge(f"expected a file of at most {megabytes(most)}, got {megabytes(int(promised))}")
-        self.rooms.check_room()
         path = place_for(self.rooms.uploads, name)
-        await receive(request.stream(), path, most)
+        with self.rooms.reserve():
+            await receive(request.stream(), path, most)
         try:
             room = await asyncio.to_thread(self._open_upload, path, name)
         except BaseException:
@@ -211,6 +211,7 @@ class Pages:
             return
         try:
             await Viewer(socket, room, self.rooms.limits, self.workers).serve()
+            await socket.close(1000, "the session was closed")
         except WebSocketDisconnect:
             return
 

@@ -44,7 +44,11 @@ class Viewer:
         self._telling: set[asyncio.Task[None]] = set()
 
     async def serve(self) -> None:
-        """Talk until the viewer leaves or the session is closed."""
+        """Talk until the session is closed.
+
+        Raises:
+            WebSocketDisconnect: the viewer has left.
+        """
         await self.socket.accept()
         room = self.room
         await self.send({"type": "hello", **room.facts(), "history": list(room.history)})
@@ -81,7 +85,7 @@ class Viewer:
 
     async def _states(self) -> None:
         drawn = -1
-        while True:
+        while not self.room.closed:
             await self.send(await self._loop.run_in_executor(None, self.room.status))
             timeline = await self._loop.run_in_executor(None, self.room.timeline)
             if timeline["version"] != drawn:
@@ -90,10 +94,12 @@ class Viewer:
             await asyncio.sleep(STATUS_S)
 
     async def _listen(self) -> None:
+        from starlette.websockets import WebSocketDisconnect
+
         while True:
             message = await self.socket.receive()
             if message["type"] == "websocket.disconnect":
-                return
+                raise WebSocketDisconnect(message.get("code", 1000))
             try:
                 if message.get("bytes") is not None:
                     self._push(message["bytes"])

@@ -8,7 +8,8 @@ import math
 import secrets
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ class Room:
         """Answers and alerts, oldest first."""
         self.listeners: set[Callable[[Json], None]] = set()
         """Who is told of alerts; called in any thread."""
+        self.closed = False
         self._answers = itertools.count(1)
         self._pictures: dict[int, list[bytes]] = {}
         self._timeline = Timeline()
@@ -159,8 +161,10 @@ class Room:
 
     def standing(self) -> list[Json]:
         """Return the standing questions."""
-        found = {} if self._standing is None else self._standing.questions
-        return [{"number": number, "question": question} for number, question in found.items()]
+        if self._standing is None:
+            return []
+        found = self._standing.questions
+        return [{"number": n, "question": text, "trouble": self._standing.trouble(n)} for n, text in found.items()]
 
     def evidence(self, answer: int, place: int) -> bytes | None:
         """Return the JPEG of an evidence frame; None where there is none, or no longer."""
@@ -168,7 +172,8 @@ class Room:
         return pictures[place] if 0 <= place < len(pictures) else None
 
     def close(self) -> None:
-        """End the session; a checkpoint folder is written."""
+        """End the session; a checkpoint folder is written, and viewers are sent away."""
+        self.closed = True
         self.session.close()
 
     def _alert(self, alert: Alert) -> None:
@@ -218,6 +223,7 @@ class Rooms:
         """Speed at which uploads are played; 0 for as fast as it goes."""
         self._rooms: dict[str, Room] = {}
         self._files: dict[str, Path] = {}
+        self._reserved = 0
         self._lock = threading.Lock()
 
     def open(self, source: FrameSource, kind: str, *, address: str | None = None, file: Path | None = None) -> Room:
@@ -257,8 +263,24 @@ class Rooms:
         Raises:
             RoomsFull: there are.
         """
-        if len(self._rooms) >= self.limits.sessions:
+        if len(self._rooms) + self._reserved >= self.limits.sessions:
             raise RoomsFull(f"expected at most {self.limits.sessions} sessions at a time; close one")
+
+    @contextmanager
+    def reserve(self) -> Iterator[None]:
+        """Hold the place of one session while its video comes in, so that uploads cannot outnumber the sessions.
+
+        Raises:
+            RoomsFull: there is none.
+        """
+        with self._lock:
+            self.check_room()
+            self._reserved += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._reserved -= 1
 
     def get(self, number: str) -> Room | None:
         """Return a room; None if there is none of this number."""

@@ -42,7 +42,8 @@ def serve(
     except ImportError as error:
         raise UsageError(f"{error.name} is not installed; pip install 'embodied-mem[web]'") from error
     listening = _listen(host, port)
-    name = f"[{host}]" if ":" in host else host
+    # a wildcard is no address that a browser can open
+    name = socket.gethostname() if host in ("0.0.0.0", "::", "") else f"[{host}]" if ":" in host else host
     address = f"http://{name}:{listening.getsockname()[1]}/"
     config = uvicorn.Config(
         app,

@@ -176,6 +176,28 @@ def test_there_are_no_more_sessions_than_allowed(make_rooms, limits, video):
         Limits(sessions=0)
 
 
+def test_uploads_under_way_count_as_sessions(make_rooms, limits):
+    rooms = make_rooms(limits=limits)
+    web = client(rooms)
+    with rooms.reserve(), rooms.reserve():
+        assert [web.post("/api/sessions").status_code for _ in range(2)] == [201, 409]
+        with pytest.raises(UsageError, match="at most 3 sessions"), rooms.reserve():
+            pytest.fail("reserved")
+    assert web.post("/api/sessions").status_code == 201
+
+
+def test_viewers_of_a_closed_session_are_sent_away(make_rooms):
+    with client(make_rooms()) as web:
+        number = web.post("/api/sessions").json()["id"]
+        with web.websocket_connect(f"{WS}/api/sessions/{number}/live") as socket:
+            assert talk(socket, "hello")
+            web.delete(f"/api/sessions/{number}")
+            with pytest.raises(testclient.WebSocketDisconnect) as gone:
+                for _ in range(50):
+                    socket.receive_json()
+            assert gone.value.code == 1000
+
+
 def test_a_viewer_sees_pictures_memory_and_an_answer_in_pieces(make_rooms, film):
     rooms = make_rooms(Slow())
     room = rooms.open(film(), "source")

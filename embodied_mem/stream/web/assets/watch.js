@@ -151,6 +151,7 @@ function status(message) {
     stop.setAttribute("aria-label", "Stop waiting for: " + item.question);
     stop.onclick = () => say({ type: "forget", number: item.number });
     chip.append(make("span", "Waiting: " + item.question), stop);
+    if (item.trouble) chip.append(make("small", item.trouble, "error"));
     return chip;
   }));
   follow();
