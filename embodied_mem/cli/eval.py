@@ -51,8 +51,8 @@ def register(app: typer.Typer) -> None:
         from embodied_mem.evaluation import evaluate
 
         if suite.startswith(video_suite.PREFIX):
-            unused = {"--agent": agent, "--checkpoint": checkpoint, "--none": none, "--split": split, "--env": env}
-            unused |= {"--seeds": seeds, "--num-envs": num_envs, "--shard": shard}
+            unused: dict[str, Any] = {"--agent": agent, "--checkpoint": checkpoint, "--none": none, "--split": split}
+            unused |= {"--env": env, "--seeds": seeds, "--num-envs": num_envs, "--shard": shard}
             video_suite.refuse(suite, unused)
             if out is None and resume:
                 raise UsageError("expected --out DIR with --resume: the folder to continue")

@@ -107,7 +107,7 @@ class LocalModel(Answerer):
             if not getattr(processor, "chat_template", None):
                 raise AnswererError(f"the processor in {path} has no chat template; add chat_template.jinja to it")
             dtype = _DTYPES.get(self.config.dtype, "auto")
-            model = AutoModelForImageTextToText.from_pretrained(
+            model: Any = AutoModelForImageTextToText.from_pretrained(
                 path, dtype=dtype, local_files_only=True, trust_remote_code=False
             )
             self._loaded = processor, model.to(self._device).eval().requires_grad_(False)
