@@ -15,7 +15,7 @@ from embodied_mem.policies.imitation.demonstrations import DemonstrationConfig
 from embodied_mem.policies.training.config import CheckpointConfig, LogConfig, StopConfig
 from embodied_mem.policies.vla.config import VLAConfig
 
-ALGORITHM = "imitation"
+ALGORITHM: Literal["imitation"] = "imitation"
 """Value of the preset key ``algorithm`` that chooses this trainer."""
 
 

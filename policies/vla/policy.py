@@ -105,7 +105,7 @@ class VLAPolicy(nn.Module):
         valid: Tensor,
         generator: torch.Generator,
     ) -> tuple[Tensor, State]:
-        """Return the diffusion loss () of rows of frames and the memory's state after them.
+        """Return the diffusion loss (), with the memory's own losses, of rows of frames, and the state after them.
 
         Args:
             obs: named tensors (B, T, ...).
@@ -120,7 +120,9 @@ class VLAPolicy(nn.Module):
         # Padded frames are left out rather than weighted: the expert is the larger part of the cost.
         kept = valid.flatten()
         flat = [part.flatten(0, 1)[kept] for part in (self.actions(chunks), weight, perceptual, cognitive)]
-        return self.expert.loss(*flat, generator), state
+        loss = self.expert.loss(*flat, generator)
+        extra = self.memory.memory.aux_losses()
+        return loss + sum(extra.values()) if extra else loss, state
 
     def plan(self, perceptual: Tensor, cognitive: Tensor, noise: Tensor) -> Tensor:
         """Return the environment's actions (B, K, A) from fused tokens and ``noise`` (B, K, A)."""
