@@ -103,7 +103,7 @@ def score_table(result: dict[str, Any]) -> Table:
 
 def cost_table(result: dict[str, Any]) -> Table:
     """Return one row per condition: unparsed replies, latency, bytes, images."""
-    table = _table("what it costs", ("unparsed", "answer ms (p95)", "recall ms", "memory bytes", "images"))
+    table = _table("what it costs", ("unparsed", "answer ms (p95)", "recall ms", "bytes", "images"))
     for condition, metrics in _conditions(result).items():
         if metrics is not None:
             milliseconds = f"{_number(metrics['answer_ms'], 1)} ({_number(metrics['answer_ms_p95'], 1)})"

@@ -112,6 +112,7 @@ def evaluate_video(
         "recall": "by question" if query is not None else "overview",
         "official_rule": benchmark.official_rule if config.official else None,
     }
+    who.prepare()
     records = Records(None) if out is None else open_folder(Path(out), facts, resume)
     asker = Asker(benchmark, who, make_judge(judge, judge_config), config)
     try:

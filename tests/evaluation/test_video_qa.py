@@ -182,7 +182,7 @@ def test_the_command(data, tmp_path, capsys):
     assert set(result["controls"]) == {"blind", "last_frame", "uniform", "oracle"}
     assert run(["eval", "video:lvbench", *where, "--out", str(tmp_path / "second"), "--episodes", "2"]) == 0
     shown = capsys.readouterr().out
-    assert "memory bytes" in shown and "unparsed" in shown and "label: ER" in shown
+    assert "answer ms" in shown and "bytes" in shown and "unparsed" in shown and "label: ER" in shown
     assert run(["view", str(tmp_path / "run")]) == 0
     for arguments, reason in (
         ([], "expected --data"),

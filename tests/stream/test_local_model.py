@@ -70,6 +70,18 @@ def test_open_questions_are_written(answerer):
     assert len(drawn) > 1 and again in drawn
 
 
+def test_loading_is_no_part_of_an_answer(folder, tmp_path):
+    model = make_answerer("transformers", path=folder, device="cpu")
+    assert model._loaded is None
+    model.prepare()
+    processor, weights = model._loaded
+    model.answer(Request("What?", OPTIONS))
+    assert model._loaded == (processor, weights) and not any(p.requires_grad for p in weights.parameters())
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(AnswererError, match="failed"):
+        make_answerer("transformers", path=str(tmp_path), device="cpu").prepare()
+
+
 def test_replies_in_words_may_name_no_option(folder):
     model = make_answerer("transformers", path=folder, device="cpu", choose="text")
     answer = model.answer(Request("What?", OPTIONS, max_tokens=3))

@@ -147,6 +147,13 @@ class Answerer(ABC):
     def reply(self, request: Request) -> Answer:
         """Return the words, and the choice where log-probabilities make it; `answer` adds what is missing."""
 
+    def prepare(self) -> None:  # noqa: B027
+        """Load what takes long, so that no answer's time holds it; answering does it where this was not called.
+
+        Raises:
+            AnswererError: it cannot be loaded.
+        """
+
     def answer(self, request: Request) -> Answer:
         """Answer one request.
 

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -86,17 +88,30 @@ class LocalModel(Answerer):
         Raises:
             AnswererError: the model cannot be loaded, or fails on the request.
         """
-        with self._lock:
-            try:
-                processor, model = self._load()
-                inputs = self._inputs(processor, request)
-                if request.options and self.config.choose == "logprobs":
-                    return self._choose(processor, model, inputs, request.options)
-                return self._write(processor, model, inputs, request)
-            except (OSError, RuntimeError, ValueError, KeyError, ImportError) as error:
-                if isinstance(error, AnswererError):
-                    raise
-                raise AnswererError(f"the model in {self.config.path} failed: {_line(error)}") from error
+        with self._lock, self._one_line():
+            processor, model = self._load()
+            inputs = self._inputs(processor, request)
+            if request.options and self.config.choose == "logprobs":
+                return self._choose(processor, model, inputs, request.options)
+            return self._write(processor, model, inputs, request)
+
+    def prepare(self) -> None:
+        """Load the model.
+
+        Raises:
+            AnswererError: it cannot be loaded.
+        """
+        with self._lock, self._one_line():
+            self._load()
+
+    @contextmanager
+    def _one_line(self) -> Iterator[None]:
+        try:
+            yield
+        except AnswererError:
+            raise
+        except (OSError, RuntimeError, ValueError, KeyError, ImportError) as error:
+            raise AnswererError(f"the model in {self.config.path} failed: {_line(error)}") from error
 
     def _load(self) -> tuple[Any, Any]:
         if self._loaded is None:
