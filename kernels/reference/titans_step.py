@@ -190,7 +190,7 @@ def _forward(
         if bound is None:
             scale[a:b] = step[a:b]
         else:
-            square = torch.bmm(e.view(-1, 1, V), e.view(-1, V, 1)).view(n, H, C, 1)
+            square = e.square().sum(-1, keepdim=True)
             torch.rsqrt(square.mul_(4 / clip**2).add_(1), out=bound[a:b])
             torch.mul(step[a:b], bound[a:b], out=scale[a:b])
         u = torch.mul(e, scale[a:b], out=by_chunk[a:b, :, 2 * K :])
@@ -261,7 +261,7 @@ def _backward(
             mask, whole = held.view(n, 1, C, 1), du.view(n, H, C, V)
             d_held = torch.where(mask, whole, 0)
             du = torch.where(mask, 0, whole).view(n * H, C, V)
-        dot = torch.bmm(du.view(-1, 1, V), flat_e[part].view(-1, V, 1)).view(n, H, C, 1)
+        dot = (du * flat_e[part]).sum(-1).view(n, H, C, 1)
         along[a:b] = dot
         out = d_error[a:b]
         if bound is None:
