@@ -246,6 +246,11 @@ class Session:
         return any(thread.is_alive() for thread in self._threads)
 
     @property
+    def ended(self) -> bool:
+        """Whether the stream ran in threads and is over."""
+        return bool(self._threads) and not self.running
+
+    @property
     def error(self) -> BaseException | None:
         """What ended a thread before its time."""
         return self._error
@@ -268,6 +273,9 @@ class Session:
             asker: who answers it.
             on_alert: takes an `Alert`, in that thread.
             options: of `StandingQueries`.
+
+        Raises:
+            UsageError: the question is empty, or the stream is over.
         """
         standing = StandingQueries(self, asker, on_alert, **options)
         standing.add(question)

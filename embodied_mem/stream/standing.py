@@ -93,12 +93,14 @@ class StandingQueries:
         """Put a question from now on, and return its number.
 
         Raises:
-            UsageError: it is empty, or the questions were closed.
+            UsageError: it is empty, the questions were closed, or the stream is over.
         """
         if not question.strip():
             raise UsageError("expected a question, got an empty text")
         if self._closed.is_set():
             raise UsageError("these standing questions are closed; make others")
+        if self.session.ended:
+            raise UsageError("the stream has ended and nothing more will come; ask about what was seen instead")
         now = self.session.memory.until_s
         with self._lock:
             number = next(self._numbers)

@@ -127,6 +127,13 @@ def test_a_session_tells_while_it_runs_and_is_not_held_up():
     assert 100.0 <= told[0].at_s <= 149.5 and len(told) == 1
 
 
+def test_nothing_is_promised_of_a_stream_that_is_over():
+    with session() as running:
+        assert running.start().join(20) and running.ended
+        with pytest.raises(UsageError, match="has ended"):
+            running.tell_when("x", Asker(make_answerer("rule")), print)
+
+
 def test_closing_a_session_ends_its_questions():
     running = session()
     standing = running.tell_when("x", Asker(make_answerer("rule")), print)
