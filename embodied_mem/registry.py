@@ -35,6 +35,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "algorithm": ("embodied_mem.policies.rllib",),
     "agent": ("embodied_mem.policies.scripted",),
     "suite": ("embodied_mem.evaluation.suites",),
+    "question_suite": ("embodied_mem.evaluation.question_suites",),
     "control": ("embodied_mem.evaluation.controls",),
     "bench": ("embodied_mem.experiments.bench",),
     "preset": (),

@@ -51,7 +51,14 @@ def register(app: typer.Typer) -> None:
         """Evaluate an agent on a suite, with intervals and per-episode records."""
         from embodied_mem.config import parse_overrides
         from embodied_mem.evaluation import evaluate
+        from embodied_mem.evaluation.question_suite import is_question_suite
 
+        if is_question_suite(suite):
+            if agent is not None or checkpoint or none or control or env or num_envs is not None:
+                raise UsageError(f"{suite} compares stream memories: it takes no agent, environment or single control")
+            asked = dict(tasks=task or None, split=split, episodes=episodes, seeds=_seeds(seeds), controls=controls)
+            _ask_suite(suite, asked, out, resume, shard, chosen(ctx), as_json)
+            return
         who = _who(agent, checkpoint)
         if out is None and (resume or shard is not None):
             raise UsageError("expected --out DIR with --resume or --shard: the folder to continue or to share")
@@ -83,6 +90,43 @@ def register(app: typer.Typer) -> None:
         for note in result["notes"]:
             stdout.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
         stdout.print(f"written to {result['out']}; report: embodied-mem view {folder}", markup=False, soft_wrap=True)
+
+
+def _ask_suite(
+    suite: str, asked: dict[str, Any], out: Path | None, resume: bool, shard: str | None, options: Any, as_json: bool
+) -> None:
+    from embodied_mem.evaluation.question_suite import load_question_suite
+
+    if out is None and (resume or shard is not None):
+        raise UsageError("expected --out DIR with --resume or --shard: the folder to continue or to share")
+    folder = _fresh_folder(suite, "memories") if out is None else out
+    with _bar() as report:
+        result = load_question_suite(suite).run(
+            **asked, out=folder, resume=resume, shard=shard, progress=report, options=options
+        )
+    if as_json:
+        emit_json(result)
+        return
+    for table in answered(result):
+        stdout.print(table)
+    for note in result["notes"]:
+        stdout.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+    stdout.print(f"written to {result['out']}", markup=False, soft_wrap=True)
+
+
+def answered(result: dict[str, Any]) -> list[Table]:
+    """Return one table per task of a suite of questions: memories and controls down, accuracy and cost across."""
+    tables = []
+    for name, found in result["tasks"].items():
+        table = Table(title=f"{name}: {found['episodes']} streams", title_justify="left")
+        table.add_column("memory", no_wrap=True)
+        for column in ("accuracy", "bytes", "read ms", "answer ms"):
+            table.add_column(column, justify="right", no_wrap=True)
+        for row, metrics in {result["config"]["memories"][0]: found["metrics"], **found["controls"]}.items():
+            costs = [metrics[key]["mean"] for key in ("bytes", "read_ms", "head_ms")]
+            table.add_row(row, _cell(metrics["success"]), *("-" if cost is None else f"{cost:.4g}" for cost in costs))
+        tables.append(table)
+    return tables
 
 
 def _who(agent: str | None, checkpoint: list[str]) -> Any:

@@ -73,6 +73,21 @@ class ModuleEncoder:
             return self._encoder(torch.from_numpy(rgb).unsqueeze(0).to(self.device)).cpu().numpy()
 
 
+def embed_question(encoder: FrameEncoder, text: str) -> np.ndarray | None:
+    """Return a text in the space of an encoder's tokens (D,) float32, for `Snapshot.read`; None without a text side.
+
+    A registered encoder has one if it has a method ``embed_text(text) -> (D,)``. A text that says nothing to the
+    encoder (all zeros) gives None too, which recalls an overview.
+    """
+    from embodied_mem import registry
+
+    side = getattr(encoder, "embed_text", None)
+    if side is None and isinstance(encoder, ModuleEncoder):
+        side = getattr(registry.get("encoder", encoder.name), "embed_text", None)
+    found = None if side is None else np.asarray(side(text), np.float32)
+    return found if found is not None and found.any() else None
+
+
 def make_frame_encoder(name: str, options: Mapping[str, Any] | None = None, device: str = "cpu") -> FrameEncoder:
     """Return the encoder ``grid`` or any registered image encoder, for frames.
 
