@@ -37,6 +37,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "agent": ("embodied_mem.policies.scripted", "embodied_mem.policies.remote"),
     "bundle": ("embodied_mem.policies.vla",),
     "suite": ("embodied_mem.evaluation.suites",),
+    "question_suite": ("embodied_mem.evaluation.question_suites",),
     "control": ("embodied_mem.evaluation.controls",),
     "bench": ("embodied_mem.experiments.bench",),
     "preset": (),

@@ -49,7 +49,21 @@ def register(app: typer.Typer) -> None:
         """Evaluate an agent on a suite, with intervals and per-episode records."""
         from embodied_mem.config import parse_overrides
         from embodied_mem.evaluation import evaluate
+        from embodied_mem.evaluation.question_suite import is_question_suite, load_question_suite
 
+        if is_question_suite(suite):
+            if agent is not None or checkpoint or none or control or env or num_envs is not None:
+                raise UsageError(f"{suite} compares stream memories: it takes no agent, environment or single control")
+            asked = dict(tasks=task or None, split=split, episodes=episodes, seeds=_seeds(seeds), controls=controls)
+            if out is None and (resume or shard is not None):
+                raise UsageError("expected --out DIR with --resume or --shard: the folder to continue or to share")
+            folder = _fresh_folder(suite, "memories") if out is None else out
+            with counting("streams") as report:
+                result = load_question_suite(suite).run(
+                    **asked, out=folder, resume=resume, shard=shard, progress=report, options=chosen(ctx)
+                )
+            _show(result, answered(result), folder, as_json)
+            return
         if suite.startswith(video_suite.PREFIX):
             unused: dict[str, Any] = {"--agent": agent, "--checkpoint": checkpoint, "--none": none, "--split": split}
             unused |= {"--env": env, "--seeds": seeds, "--num-envs": num_envs, "--shard": shard}
@@ -106,6 +120,21 @@ def _show(result: dict[str, Any], tables: Sequence[Table], folder: Path, as_json
     for note in result["notes"]:
         stdout.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     stdout.print(f"written to {result['out']}; report: embodied-mem view {folder}", markup=False, soft_wrap=True)
+
+
+def answered(result: dict[str, Any]) -> list[Table]:
+    """Return one table per task of a suite of questions: memories and controls down, accuracy and cost across."""
+    tables = []
+    for name, found in result["tasks"].items():
+        table = Table(title=f"{name}: {found['episodes']} streams", title_justify="left")
+        table.add_column("memory", no_wrap=True)
+        for column in ("accuracy", "bytes", "read ms", "answer ms"):
+            table.add_column(column, justify="right", no_wrap=True)
+        for row, metrics in {result["config"]["memories"][0]: found["metrics"], **found["controls"]}.items():
+            costs = [metrics[key]["mean"] for key in ("bytes", "read_ms", "head_ms")]
+            table.add_row(row, _cell(metrics["success"]), *("-" if cost is None else f"{cost:.4g}" for cost in costs))
+        tables.append(table)
+    return tables
 
 
 def _who(agent: str | None, checkpoint: list[str]) -> Any:

@@ -98,7 +98,7 @@ LISTERS: dict[str, Callable[[], list[Row]]] = {
     "atlas-probes": _atlas_probes,
     "agents": _registry("agent"),
     "policies": _registry("algorithm"),
-    "suites": _registry("suite"),
+    "suites": lambda: [*_registry("suite")(), *_registry("question_suite")()],
     "encoders": _registry("encoder"),
     "answerers": _registry("answerer"),
     "benchmarks": _registry("benchmark"),

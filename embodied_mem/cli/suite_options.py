@@ -35,15 +35,18 @@ def _options(args: list[str]) -> list[Any]:
         return []
     from embodied_mem import registry
     from embodied_mem.cli import video_suite
-    from embodied_mem.evaluation.suite import load_suite
+    from embodied_mem.evaluation.question_suite import load_question_suite
+    from embodied_mem.evaluation.suite import Option, load_suite
 
-    named = next((word for word in words if word.startswith(video_suite.PREFIX)), None)
-    if named is not None:
+    tasks, questions = set(registry.names("suite")), set(registry.names("question_suite"))
+    named = next((word for word in words if word in tasks | questions or word.startswith(video_suite.PREFIX)), None)
+    options: tuple[Option, ...] = ()
+    if named in questions:
+        options = load_question_suite(named).options
+    elif named in tasks:
+        options = load_suite(named).options
+    elif named is not None:
         options = video_suite.OPTIONS
-    else:
-        known = set(registry.names("suite"))
-        named = next((word for word in words if word in known), None)
-        options = load_suite(named).options if named is not None else ()
     if not options:
         return []
 
@@ -55,7 +58,7 @@ def _options(args: list[str]) -> list[Any]:
         inspect.Parameter(
             f"suite_{option.key}",
             inspect.Parameter.KEYWORD_ONLY,
-            annotation=option.kind | None,
+            annotation=(list[str] if option.kind is list else option.kind) | None,
             default=typer.Option(
                 None,
                 option.flag,
@@ -75,7 +78,7 @@ def _options(args: list[str]) -> list[Any]:
 
 def _keep(key: str) -> Any:
     def keep(ctx: typer.Context, value: Any) -> Any:
-        if value is not None:
+        if value is not None and value != []:
             ctx.meta.setdefault(CHOSEN, {})[key] = value
         return value
 

@@ -61,7 +61,7 @@ class Option:
     key: str
     """Keyword argument of the environments."""
     kind: type
-    """``str``, ``int`` or ``float``."""
+    """``str``, ``int`` or ``float``; ``list`` for words that may be given several times."""
     about: str
     """Help text."""
 

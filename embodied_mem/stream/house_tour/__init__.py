@@ -1,0 +1,1 @@
+"""Questions about walks through painted houses: tours with an exact log, questions, and the head that answers."""

@@ -1,0 +1,116 @@
+import json
+
+import numpy as np
+import pytest
+
+from embodied_mem import registry
+from embodied_mem.cli.app import run as command
+from embodied_mem.errors import UsageError
+from embodied_mem.evaluation.memory_sizes import SIZES, fit
+from embodied_mem.evaluation.question_suite import load_question_suite
+from embodied_mem.evaluation.question_suites.house_tour_qa import NAME, history_bytes
+from embodied_mem.perception.house_words import WIDTH
+from embodied_mem.stream.house_tour.questions import KINDS
+
+OPTIONS = {"memory": ["uniform", "last_k"], "each": 1, "bytes": 20_000}
+
+
+def run(**given):
+    return load_question_suite(NAME).run(**{"tasks": ["short"], "episodes": 2, "options": OPTIONS, **given})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("qa") / "run"
+    return out, run(out=out, controls=True)
+
+
+def test_memories_and_controls_answer_the_same_questions(folder):
+    out, result = folder
+    short = result["tasks"]["short"]
+    names = {"last_k", "blind", "last_frame", "full_history", "oracle", "wiped:60", "shuffled"}
+    assert set(short["controls"]) == set(result["controls"]) == names
+    counts = {column["success"]["n"] for column in (short["metrics"], *short["controls"].values())}
+    assert len(counts) == 1 and short["episodes"] == 2
+    records = [json.loads(line) for line in (out / "streams.jsonl").read_text().splitlines()]
+    assert counts == {sum(len(record["questions"]) for record in records)}
+    for record in records:
+        for q, c in zip(record["questions"], record["conditions"]["oracle"]["choice"]):
+            assert (
+                q["kind"] in KINDS
+                and 0 <= q["answer"] < len(q["options"])
+                and (c is None or 0 <= c < len(q["options"]))
+            )
+    assert all(f"success_{kind}" in short["metrics"] for kind in KINDS)
+    assert short["controls"]["blind"]["tokens"]["mean"] == 0 and short["controls"]["last_frame"]["tokens"]["mean"] == 1
+    assert short["metrics"]["success"]["interval"] == "bootstrap95_mean_streams"
+    json.dumps(result, allow_nan=False)
+
+
+def test_what_was_done_is_not_done_again(folder):
+    out, result = folder
+    again = run(out=out, controls=True, resume=True)
+    assert again["metrics"] == result["metrics"] and again["controls"] == result["controls"]
+    with pytest.raises(UsageError, match="resume"):
+        run(out=out, controls=True)
+    with pytest.raises(UsageError, match="other options"):
+        run(out=out, controls=True, resume=True, options={**OPTIONS, "each": 2})
+
+
+def test_shards_make_the_whole(folder, tmp_path):
+    _, result = folder
+    run(out=tmp_path / "s", controls=True, shard="0/2")
+    assert not (tmp_path / "s" / "result.json").exists()
+    whole = run(out=tmp_path / "s", controls=True, shard="1/2")
+    for name in ("success", "bytes", "tokens"):
+        assert whole["tasks"]["short"]["metrics"][name] == result["tasks"]["short"]["metrics"][name]
+    assert (tmp_path / "s" / "result.json").exists()
+
+
+@pytest.mark.parametrize("name", sorted(SIZES))
+def test_sizes_fill_the_bytes_and_do_not_exceed_them(name):
+    nbytes = history_bytes(360)
+    memory, bound = fit(name, nbytes, 1, WIDTH)
+    assert 0.5 * nbytes < bound <= nbytes
+    draw = np.random.default_rng(0)
+    for t in range(600):
+        memory.write(draw.random((1, WIDTH), np.float32), float(t))
+    assert 0 < memory.nbytes() <= bound
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(UsageError, match="smallest"):
+        fit("hippomm", 1000, 1, WIDTH)
+    with pytest.raises(UsageError, match="at most"):
+        fit("full_history", 10**6, 1, WIDTH)
+    assert set(SIZES) <= set(registry.names("stream_memory"))
+
+
+def test_wrong_words_are_refused(tmp_path):
+    for wrong in ({"tasks": ["eternal"]}, {"split": "dev"}, {"shard": "2/2"}, {"options": {"read": "upside down"}},
+                  {"options": {"memory": ["no_such_memory"]}}, {"options": {"answerer": "rule"}}):  # fmt: skip
+        with pytest.raises(UsageError):
+            run(**wrong)
+
+
+def test_the_command_line_runs_it(tmp_path, capsys):
+    words = [
+        "eval",
+        NAME,
+        "--task",
+        "short",
+        "--episodes",
+        "1",
+        "--each",
+        "1",
+        "--memory",
+        "uniform",
+        "--memory",
+        "last_k",
+    ]
+    assert command([*words, "--bytes", "20000", "--out", str(tmp_path / "o"), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["command"] == "eval" and result["config"]["memories"] == ["uniform", "last_k"]
+    assert command(["eval", NAME, "--agent", "random"]) == 2
+    assert command(["list", "suites", "--json"]) == 0
+    assert NAME in {row["name"] for row in json.loads(capsys.readouterr().out)}
