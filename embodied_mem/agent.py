@@ -68,10 +68,14 @@ class Bundled(Protocol):
 
     config: Any
     """Frozen dataclass from which the module can be built again."""
-    observation_space: gymnasium.Space
-    """Single-env observations."""
-    action_space: gymnasium.Space
-    """Single-env actions."""
+
+    @property
+    def observation_space(self) -> gymnasium.Space:
+        """Single-env observations."""
+
+    @property
+    def action_space(self) -> gymnasium.Space:
+        """Single-env actions."""
 
     def state_dict(self) -> Mapping[str, Tensor]:
         """Return the weights."""

@@ -72,7 +72,7 @@ def make_cell(task: str, row: str, seeds: Sequence[int], episodes: int, work: Pa
         if changes.get("agent.memory", "bank") != "bank":
             changes = {key: value for key, value in changes.items() if not key.startswith("agent.memory_config.")}
         begun = (folder / "run" / RUN_FILE).is_file()
-        demos = {"demos.cache": str(work / "demonstrations"), "log.tensorboard": False, "rollouts": 30}
+        demos: dict[str, Any] = {"demos.cache": str(work / "demonstrations"), "log.tensorboard": False, "rollouts": 30}
         train(PRESET, seeds=[seed], out=folder / "run", resume=begun, **demos, **changes)
     out = folder / "eval"
     if not (out / RESULT_FILE).is_file():

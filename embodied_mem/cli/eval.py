@@ -54,13 +54,21 @@ def register(app: typer.Typer) -> None:
         if is_question_suite(suite):
             if agent is not None or checkpoint or none or control or env or num_envs is not None:
                 raise UsageError(f"{suite} compares stream memories: it takes no agent, environment or single control")
-            asked = dict(tasks=task or None, split=split, episodes=episodes, seeds=_seeds(seeds), controls=controls)
             if out is None and (resume or shard is not None):
                 raise UsageError("expected --out DIR with --resume or --shard: the folder to continue or to share")
             folder = _fresh_folder(suite, "memories") if out is None else out
             with counting("streams") as report:
                 result = load_question_suite(suite).run(
-                    **asked, out=folder, resume=resume, shard=shard, progress=report, options=chosen(ctx)
+                    tasks=task or None,
+                    split=split,
+                    episodes=episodes,
+                    seeds=_seeds(seeds),
+                    controls=controls,
+                    out=folder,
+                    resume=resume,
+                    shard=shard,
+                    progress=report,
+                    options=chosen(ctx),
                 )
             _show(result, answered(result), folder, as_json)
             return

@@ -227,8 +227,9 @@ class ImitationSeed:
     def _follow(self) -> None:
         """Move the averaged weights; the decay rises with the updates, so that the first ones are soon forgotten."""
         decay = min(self.config.train.ema, (1 + self.update) / (10 + self.update))
-        pairs = list(self.average.parameters()), list(self.policy.parameters())
-        torch._foreach_lerp_(pairs[0], pairs[1], 1.0 - decay)  # type: ignore[attr-defined]
+        averages: list[Tensor] = list(self.average.parameters())
+        latest: list[Tensor] = list(self.policy.parameters())
+        torch._foreach_lerp_(averages, latest, 1.0 - decay)
 
     def _roll_out(self) -> dict[str, Any]:
         """Let the averaged policy play; returns figures for the result."""

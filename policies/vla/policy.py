@@ -119,8 +119,10 @@ class VLAPolicy(nn.Module):
         perceptual, cognitive, state = self.sequence(obs, state, resets, valid)
         # Padded frames are left out rather than weighted: the expert is the larger part of the cost.
         kept = valid.flatten()
-        flat = [part.flatten(0, 1)[kept] for part in (self.actions(chunks), weight, perceptual, cognitive)]
-        loss = self.expert.loss(*flat, generator)
+        actions, weight, perceptual, cognitive = (
+            part.flatten(0, 1)[kept] for part in (self.actions(chunks), weight, perceptual, cognitive)
+        )
+        loss = self.expert.loss(actions, weight, perceptual, cognitive, generator)
         extra = self.memory.memory.aux_losses()
         return loss + sum(extra.values()) if extra else loss, state
 
