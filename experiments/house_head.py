@@ -1,6 +1,6 @@
 """Trains the question head of ``house-head`` on tours of train houses and writes the weights of the package.
 
-python -m embodied_mem.experiments.house_head [--short 24] [--middle 16] [--long 6] [--epochs 4] [--seed 0] [--out FILE]
+python -m embodied_mem.experiments.house_head [--short 8] [--middle 6] [--long 2] [--each 2] [--epochs 3] [--out FILE]
 
 Every stream is encoded once with the shipped encoder; questions are asked of the whole history and of several memories
 of drawn sizes, one example in twelve of nothing at all, so that the head learns what cannot be known. One thread, some
@@ -135,7 +135,7 @@ def accuracy(head: HouseHead, data: list[Example]) -> dict[str, float]:
 def main(words: Sequence[str] | None = None) -> None:
     """Train and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in {"short": 24, "middle": 16, "long": 6, "each": 3, "epochs": 4, "seed": 0}.items():
+    for name, value in {"short": 8, "middle": 6, "long": 2, "each": 2, "epochs": 3, "seed": 0}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--rate", type=float, default=1e-2)
     parser.add_argument("--encoder", type=Path, default=None, help="other weights of the encoder")
@@ -148,7 +148,7 @@ def main(words: Sequence[str] | None = None) -> None:
     net, head = load_net(given.encoder), HouseHead()
     train_kinds(head, 300, given.seed)
     counts = {name: getattr(given, name) for name in SIZES}
-    # not the houses and seeds that the encoder saw: its token are never as good elsewhere
+    # other streams than those of the encoder: its tokens are worse on what it was not trained on
     data = examples(net, counts, "train", given.seed + 50, given.each)
     print(len(data), "examples", flush=True)
     train(head, data, given.epochs, given.rate, given.seed)

@@ -278,6 +278,8 @@ def _command(config: dict[str, Any]) -> str:
         words.append(f"--episodes {counts.pop()}")
     if config["lengths"] != list(LENGTHS):
         words += [f"--task {name}" for name in config["lengths"]]
+    if set(config["memories"]) != {name for name in registry.names("stream_memory") if name not in _LEFT_OUT}:
+        words += [f"--memory {name}" for name in config["memories"]]
     words += [f"--bytes {config['bytes']} --each {config['each']} --read {config['read']} --json"]
     return " ".join(words)
 
