@@ -163,9 +163,10 @@ def _difference(values: Mapping[tuple[str, str], list], tasks: Sequence[str], on
     ]
 
 
-def cpu_seconds(work: Path) -> float:
-    """Return the CPU seconds of all training in ``work``."""
-    return sum(float(read_json(path)["cpu_seconds"]) for path in sorted(work.glob(f"*/*/run/seed*/{RESULT_FILE}")))
+def cpu_seconds(cells: Sequence[Path], seeds: Sequence[int]) -> float:
+    """Return the CPU seconds of training of the cells, given by the folders of their evaluations."""
+    results = [folder.parent / "run" / f"seed{seed}" / RESULT_FILE for folder in cells for seed in seeds]
+    return sum(float(read_json(path)["cpu_seconds"]) for path in results)
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -186,11 +187,13 @@ def main(words: Sequence[str] | None = None) -> None:
     seeds = [int(word) for word in given.seeds.split(",")]
     rows = list(ROWS) if given.rows == "all" else given.rows.split("|")
     cells: dict[tuple[str, str], Path] = {}
+    left: list[str] = []
     began = time.process_time()
     for task in given.tasks.split(","):
         for row in rows:
             folder = given.work / task / row.replace(", ", "-").replace(" ", "-") / "eval"
             if not (folder / RESULT_FILE).is_file() and time.process_time() - began > 60 * given.minutes:
+                left.append(f"{task} with {row}")
                 continue
             cells[task, row] = make_cell(task, row, seeds, given.episodes, given.work, more)
             rate = [round(float(np.mean(list(run.values()))), 3) for run in successes(cells[task, row])]
@@ -199,7 +202,9 @@ def main(words: Sequence[str] | None = None) -> None:
     command += f" --seeds {given.seeds} --episodes {given.episodes}"
     command += "".join(f" --set {word}" for word in given.set)
     config = {"preset": PRESET, "suite": SUITE, "seeds": seeds, "episodes": given.episodes, **more}
-    result = table(cells, {**config, "command_line": command}, cpu_seconds(given.work))
+    result = table(cells, {**config, "command_line": command}, cpu_seconds(list(cells.values()), seeds))
+    if left:
+        result["notes"].append(f"not run: {'; '.join(left)}")
     atomic_write_json(given.out, result)
 
 

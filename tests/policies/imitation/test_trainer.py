@@ -47,10 +47,11 @@ def test_a_resumed_run_ends_with_the_same_weights(small, told_later, tmp_path, m
     assert [row["loss"] for row in rows] == [row["loss"] for row in whole.rows]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("memory", "solves"), [("perceptual_cognitive_bank", True), ("none", False)])
 def test_only_a_memory_solves_what_must_be_remembered(small, told_later, tmp_path, memory, solves):
     settings = config(
-        small, **{"agent.memory": memory, "updates": 150, "rollouts": 48, "lr": 3e-3, "agent.expert.guidance": 1.0}
+        small, **{"agent.memory": memory, "updates": 250, "rollouts": 48, "lr": 3e-3, "agent.expert.guidance": 1.0}
     )
     result = train_imitation(settings, "told-later", tmp_path / "run")
     rate = result["metrics"]["success"]["mean"]

@@ -55,7 +55,7 @@ def test_7_ddim_is_deterministic_for_fixed_noise():
     assert not torch.equal(first, made.sample(perceptual, cognitive, -noise))
 
 
-@pytest.mark.parametrize("kinds", [("ddim", "dpm"), ("flow",)])
+@pytest.mark.parametrize("kinds", [("ddim", "dpm"), pytest.param(("flow",), marks=pytest.mark.full)])
 def test_7_both_modes_of_a_toy_are_recovered(kinds):
     """Half of the actions are -0.5, half 0.5, whatever is seen; samplers of one schedule share their network."""
     sizes = {"chunk": 1, "width": 16, "layers": 1, "guidance": 1.0}
