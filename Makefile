@@ -10,7 +10,7 @@ export EMBODIED_MEM_DATA
 .PHONY: help demo test test-full lint types docs wheel clean
 help:
 	@echo "make demo       train a memory agent, evaluate it with controls, write an HTML report"
-	@echo "make test       the test suite (7 to 15 minutes on two cores)"
+	@echo "make test       the test suite (15 to 20 minutes on two cores)"
 	@echo "make test-full  the long forms, which make test leaves out"
 	@echo "make lint types docs wheel"
 
