@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from embodied_mem.demonstrations import Episode
 from embodied_mem.errors import UsageError
-from embodied_mem.policies.imitation.episode import Episode
 from embodied_mem.spaces import encode_text
 
 
@@ -75,10 +75,10 @@ class Batches:
             text: bytes L of the entry ``instruction``; 0 for an environment that has none.
 
         Raises:
-            UsageError: there is no episode, or one is empty.
+            UsageError: there is no episode.
         """
-        if not episodes or not all(len(item) for item in episodes):
-            raise UsageError(f"expected episodes with at least one frame, got {len(episodes)} episodes")
+        if not episodes:
+            raise UsageError("expected episodes with at least one frame, got none")
         self.config, self.chunk, self.seed = config, chunk, seed
         self.lengths = np.array([len(item) for item in episodes])
         self.starts = np.cumsum(self.lengths) - self.lengths

@@ -19,10 +19,11 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from embodied_mem.config import to_dict
+from embodied_mem.demonstrations import Episode, open_dataset
 from embodied_mem.envs.make import make_vec
 from embodied_mem.errors import UsageError
 from embodied_mem.files import atomic_file
-from embodied_mem.policies.imitation.episode import Episode, play_episodes
+from embodied_mem.policies.imitation.episode import play_episodes
 from embodied_mem.policies.scripted.oracle import expert
 
 _ATTEMPTS = 3
@@ -43,6 +44,8 @@ class DemonstrationConfig:
     """Action dimensions that get noise."""
     num_envs: int = 32
     """Rows that step in lockstep."""
+    path: str | None = None
+    """Data set to learn from instead (``embodied-mem record``: LeRobot v3 or Minari); failures in it are left out."""
     cache: str | None = None
     """Folder shared by runs; null keeps the file in the run's own folder."""
 
@@ -84,7 +87,7 @@ def record(env_id: str, env_config: Mapping[str, Any], config: DemonstrationConf
 def demonstrations(
     env_id: str, env_config: Mapping[str, Any], config: DemonstrationConfig, folder: Path
 ) -> list[Episode]:
-    """Return what `record` gives, read from a file where it has been recorded before.
+    """Return the data set that ``config.path`` names, or what `record` gives, which is kept in a file.
 
     Args:
         env_id: Gymnasium id.
@@ -93,11 +96,13 @@ def demonstrations(
         folder: where the file goes unless ``config.cache`` names one.
 
     Raises:
-        UsageError: as `record`.
+        UsageError: as `record`, or as `read_dataset`.
         OSError: the file cannot be written.
     """
+    if config.path is not None:
+        return read_dataset(Path(config.path), env_id, env_config)
     what = {**to_dict(config), "env": env_id, "env_config": dict(env_config)}
-    for key in ("cache", "num_envs"):
+    for key in ("path", "cache", "num_envs"):
         what.pop(key)
     digest = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:12]
     path = Path(config.cache or folder) / f"demonstrations-{digest}.npz"
@@ -105,6 +110,25 @@ def demonstrations(
         return load_episodes(path)
     episodes = record(env_id, env_config, config)
     save_episodes(path, episodes)
+    return episodes
+
+
+def read_dataset(path: Path, env_id: str, env_config: Mapping[str, Any]) -> list[Episode]:
+    """Return the successful episodes of a data set.
+
+    Raises:
+        UsageError: there is none, a file is damaged, no episode succeeded, or state or actions are not those of the
+            environment.
+    """
+    episodes = [episode for episode in open_dataset(path) if episode.success]
+    if not episodes:
+        raise UsageError(f"expected successful episodes in {path}, found none")
+    with closing(make_vec(env_id, 1, autoreset_mode=AutoresetMode.DISABLED, **env_config)) as env:
+        parts = getattr(env.single_observation_space, "spaces", {})
+        wanted = (parts["vector"].shape if "vector" in parts else None), env.single_action_space.shape
+    got = episodes[0].state.shape[1:], episodes[0].actions.shape[1:]
+    if got != wanted:
+        raise UsageError(f"expected state and actions of shapes {wanted}, as {env_id} has, got {got} in {path}")
     return episodes
 
 

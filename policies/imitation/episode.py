@@ -1,48 +1,18 @@
-"""`Episode`: one demonstration, and `play_episodes`, which records what an agent does."""
+"""`play_episodes`: what an agent does, as episodes in memory, with what is done altered on its way."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from gymnasium.vector import VectorEnv
 
 from embodied_mem.agent import Agent
+from embodied_mem.demonstrations import Episode
 from embodied_mem.spaces import decode_text
 
 Alter = Callable[[np.ndarray], np.ndarray]
-
-
-@dataclass(frozen=True, eq=False)
-class Episode:
-    """What was seen and done in one episode; frame t is what the agent saw when it chose action t."""
-
-    instruction: str
-    """What was asked for."""
-    state: np.ndarray
-    """(T, S) float32, the entry ``vector``."""
-    actions: np.ndarray
-    """(T, A) float32, actions of the environment."""
-    images: dict[str, np.ndarray] = field(default_factory=dict)
-    """Pictures by name, (T, H, W, 3) uint8."""
-    seed: int = 0
-    """Seed of the episode set."""
-    success: bool = True
-    """Whether it ended in success."""
-
-    def __len__(self) -> int:
-        """Return T."""
-        return len(self.actions)
-
-    def __repr__(self) -> str:
-        """Show shapes instead of numbers."""
-        images = ", ".join(f"{key} {value.shape}" for key, value in self.images.items())
-        return (
-            f"Episode({self.instruction!r}, state {self.state.shape}, actions {self.actions.shape}, "
-            f"images {{{images}}}, seed {self.seed}, success {self.success})"
-        )
 
 
 def play_episodes(

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from embodied_mem.demonstrations import Episode
 from embodied_mem.envs.make import check_options
 from embodied_mem.files import atomic_write_json
 from embodied_mem.policies.imitation.config import ImitationRunConfig
 from embodied_mem.policies.imitation.demonstrations import demonstrations
-from embodied_mem.policies.imitation.episode import Episode
 from embodied_mem.policies.imitation.trainer import ImitationSeed, build_policy
 from embodied_mem.policies.training.interrupts import Interrupts
 from embodied_mem.policies.training.records import METRICS_FILE

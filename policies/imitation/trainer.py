@@ -24,13 +24,14 @@ from torch import Tensor, nn
 from embodied_mem._version import __version__
 from embodied_mem.agent import save_agent
 from embodied_mem.config import override, to_dict
+from embodied_mem.demonstrations import Episode
 from embodied_mem.devices import resolve_device
 from embodied_mem.envs.make import make_vec
 from embodied_mem.files import atomic_write_json
 from embodied_mem.memory.contract import State, detach
 from embodied_mem.policies.imitation.batches import Batch, Batches, check_order
 from embodied_mem.policies.imitation.config import ImitationRunConfig
-from embodied_mem.policies.imitation.episode import Episode, play_episodes
+from embodied_mem.policies.imitation.episode import play_episodes
 from embodied_mem.policies.training.checkpoints import list_checkpoints, open_checkpoint, save_checkpoint
 from embodied_mem.policies.training.cpu_time import CpuMeter
 from embodied_mem.policies.training.loggers import Logger, make_loggers

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from embodied_mem.demonstrations import Episode
 from embodied_mem.errors import UsageError
 from embodied_mem.policies.imitation.batches import BatchConfig, Batches, check_order
-from embodied_mem.policies.imitation.episode import Episode
 
 LENGTHS = (3, 7, 5, 4, 6)
 
@@ -18,7 +18,7 @@ def episodes():
     found = []
     for k, length in enumerate(LENGTHS):
         state = np.stack([np.full(length, k), np.arange(length)], 1).astype(np.float32)
-        found.append(Episode(f"task {k}", state, 10 * state[:, :1] + state[:, 1:]))
+        found.append(Episode(f"task {k}", state, {}, 10 * state[:, :1] + state[:, 1:], seed=0, success=True))
     return found
 
 
@@ -100,6 +100,5 @@ def test_instructions_are_those_of_the_episodes():
 def test_nothing_to_learn_from_is_refused():
     with pytest.raises(UsageError, match="at least one frame"):
         Batches([], BatchConfig(), 2, 0)
-    empty = dataclasses.replace(episodes()[0], state=np.zeros((0, 2), np.float32), actions=np.zeros((0, 1), np.float32))
-    with pytest.raises(UsageError, match="at least one frame"):
-        Batches([empty], BatchConfig(), 2, 0)
+    with pytest.raises(UsageError, match="T >= 1"):
+        dataclasses.replace(episodes()[0], state=np.zeros((0, 2), np.float32), actions=np.zeros((0, 1), np.float32))

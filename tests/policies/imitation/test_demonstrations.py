@@ -5,6 +5,7 @@ import pytest
 
 from embodied_mem.envs.make import make_vec
 from embodied_mem.errors import UsageError
+from embodied_mem.experiments.recording import record_demonstrations
 from embodied_mem.policies.imitation.demonstrations import DemonstrationConfig, demonstrations, record
 from embodied_mem.policies.imitation.episode import play_episodes
 from embodied_mem.policies.scripted.oracle import expert
@@ -54,3 +55,21 @@ def test_what_cannot_be_recorded_is_refused(told_later):
         record(told_later, {}, DemonstrationConfig(2))
     with pytest.raises(UsageError, match="entry 'vector'"):
         record("CartPole-v1", {}, DemonstrationConfig(2))
+
+
+@pytest.mark.parametrize("fmt", ["lerobot", "minari"])
+def test_a_recorded_data_set_is_learned_from(fmt, told_later, tmp_path):
+    pytest.importorskip("pyarrow" if fmt == "lerobot" else "minari")
+    out = tmp_path / "told-v0"
+    record_demonstrations(told_later, out, format=fmt, episodes=5)
+    config = DemonstrationConfig(path=str(out))
+    found = demonstrations(told_later, {}, config, tmp_path)
+    played = record(told_later, {}, DemonstrationConfig(5, noise=0.0))
+    assert len(found) == 5 and not list(tmp_path.glob("*.npz"))
+    for one, other in zip(found, played):
+        assert np.array_equal(one.state, other.state) and np.allclose(one.actions, other.actions)
+        assert one.instruction == other.instruction
+    with pytest.raises(UsageError, match="expected state and actions of shapes"):
+        demonstrations("Pendulum-v1", {}, config, tmp_path)
+    with pytest.raises(UsageError):
+        demonstrations(told_later, {}, DemonstrationConfig(path=str(tmp_path / "nothing")), tmp_path)
