@@ -10,6 +10,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from embodied_mem.errors import UsageError
+
+ATTEMPTS = 3
+TOO_SLOW = "timed out during startup"
+"""What Ray's error says when its first process is late."""
+
 
 def start_private_ray(**options: Any) -> None:
     """``ray.init`` of a new local cluster without dashboard or driver log.
@@ -19,12 +25,24 @@ def start_private_ray(**options: Any) -> None:
 
     Raises:
         RuntimeError: Ray is already initialised in this process.
+        UsageError: Ray did not come up in `ATTEMPTS` times 30 seconds, its own limit, because the machine is too busy.
     """
     import ray
 
     share_token()
     defaults: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
-    ray.init(address="local", **(defaults | options))
+    for _ in range(ATTEMPTS):
+        try:
+            ray.init(address="local", **(defaults | options))
+            return
+        except Exception as error:
+            if TOO_SLOW not in str(error):
+                raise
+            ray.shutdown()
+    raise UsageError(
+        f"expected Ray to start within 30 seconds, {ATTEMPTS} attempts timed out: the machine is too busy; "
+        "stop other jobs and try again"
+    )
 
 
 def share_token() -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from embodied_mem.private_ray import share_token
+from embodied_mem.errors import UsageError
+from embodied_mem.private_ray import ATTEMPTS, share_token, start_private_ray
 
 
 @pytest.fixture
@@ -47,3 +48,34 @@ def test_two_first_starts_at_the_same_time_both_work(home):
     root = Path(__file__).resolve().parents[1]
     started = [subprocess.Popen([sys.executable, "-c", code], env=dict(os.environ), cwd=root) for _ in range(3)]
     assert [process.wait(240) for process in started] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("late", [1, ATTEMPTS])
+def test_a_late_start_is_tried_again_and_then_said(home, monkeypatch, late):
+    import ray
+
+    calls = []
+
+    def init(**options):
+        calls.append(options)
+        if len(calls) <= late:
+            raise Exception("The current node timed out during startup. This could happen because ...")
+
+    monkeypatch.setattr(ray, "init", init)
+    if late < ATTEMPTS:
+        start_private_ray(num_cpus=1)
+    else:
+        with pytest.raises(UsageError, match="the machine is too busy"):
+            start_private_ray(num_cpus=1)
+    assert len(calls) == min(late + 1, ATTEMPTS) and calls[0]["num_cpus"] == 1
+
+
+def test_other_errors_of_rays_start_are_passed_on(home, monkeypatch):
+    import ray
+
+    def init(**options):
+        raise RuntimeError("no room")
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(RuntimeError, match="no room"):
+        start_private_ray()
