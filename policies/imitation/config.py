@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from embodied_mem import registry
 from embodied_mem.config import from_dict, merge_dotted, nearest_key, to_dict
 from embodied_mem.errors import UsageError, nearest
 from embodied_mem.policies.imitation.batches import BatchConfig
 from embodied_mem.policies.imitation.demonstrations import DemonstrationConfig
 from embodied_mem.policies.training.config import CheckpointConfig, LogConfig, StopConfig
 from embodied_mem.policies.vla.config import VLAConfig
+from embodied_mem.policies.vla.fusion import find_memory
 
 ALGORITHM: Literal["imitation"] = "imitation"
 """Value of the preset key ``algorithm`` that chooses this trainer."""
@@ -109,7 +109,7 @@ def apply_imitation_overrides(config: ImitationRunConfig, overrides: Mapping[str
     agent = tree["train"]["agent"]
     memory = changes.get("train.agent.memory", agent["memory"])
     if memory != agent["memory"]:
-        known = {item.name for item in dataclasses.fields(registry.get("memory", memory).Config)}
+        known = {item.name for item in dataclasses.fields(find_memory(memory).Config)}
         agent["memory_config"] = {key: value for key, value in agent["memory_config"].items() if key in known}
     return imitation_config(merge_dotted(tree, changes))
 
