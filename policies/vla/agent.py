@@ -17,8 +17,8 @@ from torch import Tensor
 from embodied_mem.config import from_dict
 from embodied_mem.errors import UsageError
 from embodied_mem.memory.contract import State
-from embodied_mem.policies.vla.config import VLAConfig
 from embodied_mem.policies.vla.base import TokenPolicy
+from embodied_mem.policies.vla.config import VLAConfig
 from embodied_mem.policies.vla.policy import make_policy
 from embodied_mem.spaces import as_dict_obs, space_from_json
 

@@ -119,9 +119,7 @@ class DecisionPolicy(TokenPolicy):
         """Return the cross-entropies of action, reward and return; see `TokenPolicy.loss`."""
         h, seen, actions, state = self.frames(batch, state)
         K, kept = self.config.decision.bins, batch.valid
-        h, seen, actions, rewards, returns = (
-            part[kept] for part in (h, seen, actions, batch.rewards, batch.returns)
-        )
+        h, seen, actions, rewards, returns = (part[kept] for part in (h, seen, actions, batch.rewards, batch.returns))
         act = bins.cross_entropy(self._choice(h).float(), bins.share(actions, K)).mean(-1)
         earn = bins.cross_entropy(self.earn(torch.cat([h, actions], -1)).float(), self._share(rewards))
         hope = bins.cross_entropy(self.hope(seen).float(), self._share(returns))

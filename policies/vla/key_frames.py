@@ -46,7 +46,7 @@ class KeyFramePolicy(TokenPolicy):
         super().__init__(config, observation_space, action_space)
         c, p, A = config.key_frames, config.perception, self.action_dim
         if config.fusion == "prefix":
-            raise UsageError("expected fusion 'gate' or 'add' with policy 'key_frames', whose tokens are cells of a grid")
+            raise UsageError("expected fusion 'gate' or 'add' with 'key_frames', whose tokens are cells of a grid")
         if any(not 0 <= k < A for k in c.plane):
             raise UsageError(f"expected key_frames.plane within 0 to {A - 1}, got {c.plane}")
         self.side = side_of(self.perception.tokens)

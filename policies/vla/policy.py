@@ -1,4 +1,4 @@
-"""`VLAPolicy`: a diffusion transformer over action chunks on the trunk; `make_policy` builds whichever is configured."""
+"""`VLAPolicy`: a diffusion transformer over action chunks on the trunk. `make_policy` builds the configured policy."""
 
 from __future__ import annotations
 
@@ -57,9 +57,7 @@ POLICIES: dict[str, type[TokenPolicy]] = {
 """Value of ``agent.policy`` to its class."""
 
 
-def make_policy(
-    config: VLAConfig, observation_space: gymnasium.Space, action_space: gymnasium.Space
-) -> TokenPolicy:
+def make_policy(config: VLAConfig, observation_space: gymnasium.Space, action_space: gymnasium.Space) -> TokenPolicy:
     """Return the policy that ``config.policy`` names, for single-env spaces.
 
     Raises:

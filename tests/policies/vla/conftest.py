@@ -1,7 +1,7 @@
 """MemoryBench's three tasks on a grid of 9 x 9 cells, by key frames "go to this cell", with an expert.
 
-Red is what lies there (spots dim, blocks and open drawers bright), green is the button (bright once pressed), blue is the
-agent (bright while it carries). After the button nothing that is drawn tells what was where at first.
+Red is what lies there (spots dim, blocks and open drawers bright), green is the button (bright once pressed), blue is
+the agent (bright while it carries). After the button nothing that is drawn tells what was where at first.
 """
 
 import gymnasium
