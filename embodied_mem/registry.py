@@ -36,6 +36,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "algorithm": ("embodied_mem.policies.rllib",),
     "agent": ("embodied_mem.policies.scripted", "embodied_mem.policies.remote"),
     "bundle": ("embodied_mem.policies.vla",),
+    "token_memory": ("embodied_mem.policies.vla",),
     "suite": ("embodied_mem.evaluation.suites",),
     "question_suite": ("embodied_mem.evaluation.question_suites",),
     "control": ("embodied_mem.evaluation.controls",),

@@ -4,12 +4,14 @@ python -m embodied_mem.experiments.tabletop_memories [--tasks A,B] [--rows R,S] 
                                                      [--work runs/tabletop-memories] [--minutes M] [--out FILE]
 
 Every cell is the preset ``memoryvla-tabletop`` with another memory, trained on demonstrations of its task, evaluated on
-the suite ``tabletop-memory``. What ``--work`` holds already is kept, so the table can be made in parts.
+the suite ``tabletop-memory``. What ``--work`` holds already is kept, so the table can be made in parts: seed by seed,
+the rows in the order given, every row on all tasks.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,6 +32,9 @@ from embodied_mem.results import make_result
 FILE = Path(__file__).resolve().parent / "results" / "tabletop_memories.json"
 PRESET, SUITE = "memoryvla-tabletop", "tabletop-memory"
 MAIN = "bank, merge"
+GRID = {"agent.perception.tokens": 36, "agent.perception.width": 16}
+HELD = {"agent.memory_config.slots": 16}
+"""Memories whose slots are not the bank's entries do not get its few."""
 ROWS: dict[str, dict[str, Any]] = {
     MAIN: {},
     "none": {"agent.memory": "none"},
@@ -40,6 +45,10 @@ ROWS: dict[str, dict[str, Any]] = {
     "bank, cognitive only": {"agent.memory_config.streams": "cognitive"},
     "bank, perceptual only": {"agent.memory_config.streams": "perceptual"},
     "bank, add": {"agent.fusion": "add"},
+    "key frames, heat maps": {"agent.policy": "key_frames", "agent.memory": "heat_map_attention", **GRID, **HELD},
+    "key frames, none": {"agent.policy": "key_frames", "agent.memory": "none", **GRID},
+    "decision, dt_mem": {"agent.policy": "decision", "agent.memory": "dt_mem", **HELD},
+    "decision, none": {"agent.policy": "decision", "agent.memory": "none"},
 }
 """Row of the table -> what it changes in the preset."""
 TASKS: dict[str, dict[str, Any]] = {
@@ -62,24 +71,27 @@ DIFFERENCES = {
 Runs = list[list[np.ndarray]]
 
 
-def make_cell(task: str, row: str, seeds: Sequence[int], episodes: int, work: Path, more: Mapping[str, Any]) -> Path:
-    """Train and evaluate one cell where that is not done yet; return the folder of its evaluation."""
-    folder = work / task / row.replace(", ", "-").replace(" ", "-")
-    for seed in seeds:
-        if (folder / "run" / f"seed{seed}" / RESULT_FILE).is_file():
-            continue
-        changes = {**TASKS[task], **ROWS[row], **more, "env": f"embodied_mem/Tabletop-{task}-v0"}
-        if changes.get("agent.memory", "bank") != "bank":
-            changes = {key: value for key, value in changes.items() if not key.startswith("agent.memory_config.")}
+def folder_of(work: Path, task: str, row: str) -> Path:
+    """Return where a cell lies: ``run/seed{S}`` and ``eval-{S}`` of every seed."""
+    return work / task / row.replace(", ", "-").replace(" ", "-")
+
+
+def make_cell(task: str, row: str, seed: int, episodes: int, work: Path, more: Mapping[str, Any]) -> None:
+    """Train and evaluate one seed of a cell where that is not done yet."""
+    folder = folder_of(work, task, row)
+    if not (folder / "run" / f"seed{seed}" / RESULT_FILE).is_file():
+        own = TASKS[task]
+        if "agent.memory" in ROWS[row]:
+            own = {key: value for key, value in own.items() if not key.startswith("agent.memory_config.")}
+        changes = {**own, **ROWS[row], **more, "env": f"embodied_mem/Tabletop-{task}-v0"}
         begun = (folder / "run" / RUN_FILE).is_file()
-        demos: dict[str, Any] = {"demos.cache": str(work / "demonstrations"), "log.tensorboard": False, "rollouts": 30}
+        demos: dict[str, Any] = {"demos.cache": str(work / "demonstrations"), "log.tensorboard": False, "rollouts": 0}
         train(PRESET, seeds=[seed], out=folder / "run", resume=begun, **demos, **changes)
-    out = folder / "eval"
+    out = folder / f"eval-{seed}"
     if not (out / RESULT_FILE).is_file():
-        checkpoints = [folder / "run" / f"seed{seed}" for seed in seeds]
-        controls = list(CONTROLS) if row == MAIN else False
+        controls = list(CONTROLS) if row == MAIN and seed == 0 else False
         evaluate(
-            checkpoints,
+            [folder / "run" / f"seed{seed}"],
             SUITE,
             tasks=[f"Tabletop-{task}-v0:level-0"],
             episodes=episodes,
@@ -90,24 +102,28 @@ def make_cell(task: str, row: str, seeds: Sequence[int], episodes: int, work: Pa
             resume=out.exists(),
             traces=0,
         )
-    return out
 
 
-def successes(folder: Path, condition: str = AGENT) -> list[dict[int, float]]:
-    """Return success by episode for every checkpoint of an evaluation."""
-    found: dict[int, dict[int, float]] = {}
-    for row in read_jsonl(folder / EPISODES):
-        if row["condition"] == condition:
-            found.setdefault(row["checkpoint"], {})[row["episode"]] = float(row["metrics"]["success"])
-    return [found[key] for key in sorted(found)]
+def successes(folder: Path, seeds: Sequence[int], condition: str = AGENT) -> list[dict[int, float]]:
+    """Return success by episode for every seed of a cell that was evaluated under ``condition``."""
+    found = []
+    for seed in seeds:
+        path = folder / f"eval-{seed}" / EPISODES
+        rows = [row for row in read_jsonl(path) if row["condition"] == condition] if path.is_file() else []
+        if rows:
+            found.append({row["episode"]: float(row["metrics"]["success"]) for row in rows})
+    return found
 
 
-def table(cells: Mapping[tuple[str, str], Path], config: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """Return the result of the cells (task, row) -> folder of the evaluation that are there."""
-    values = {key: successes(folder) for key, folder in cells.items()}
-    for (task, row), folder in cells.items():
+def table(
+    cells: Mapping[tuple[str, str], Sequence[int]], work: Path, config: dict[str, Any], seconds: float
+) -> dict[str, Any]:
+    """Return the result of the cells (task, row) -> seeds that are there."""
+    values = {(task, row): successes(folder_of(work, task, row), seeds) for (task, row), seeds in cells.items()}
+    for (task, row), seeds in cells.items():
         if row == MAIN:
-            values.update({(task, f"{row}, {name}"): successes(folder, name) for name in CONTROLS})
+            disturbed = {name: successes(folder_of(work, task, row), seeds, name) for name in CONTROLS}
+            values.update({(task, f"{row}, {name}"): runs for name, runs in disturbed.items() if runs})
     tasks = {task: None for task, _ in values}
     names = list(dict.fromkeys(row for _, row in values))
     done: dict[str, Any] = {}
@@ -140,10 +156,17 @@ def table(cells: Mapping[tuple[str, str], Path], config: dict[str, Any], seconds
         seconds=seconds,
         notes=[
             "success of chance: 1/3, 1/3, 1/4 (ShellGame, RememberColor3, PutBlockBack)",
-            "every row but the controls is trained anew; wiped:5 and shuffled disturb the memory of the first one",
+            "every row but the controls is trained anew; wiped:5 and shuffled disturb that of the first one (seed 0)",
+            f"seeds of a cell where not all: {_fewer(cells, config['seeds'])}",
             "seconds are CPU seconds of all training; differences are paired, over the tasks both played",
         ],
     )
+
+
+def _fewer(cells: Mapping[tuple[str, str], Sequence[int]], seeds: Sequence[int]) -> str:
+    """Say which cells have fewer seeds than asked for."""
+    short = [f"{task} {row}: {len(own)}" for (task, row), own in cells.items() if len(own) < len(seeds)]
+    return "; ".join(short) or "none"
 
 
 def _runs(parts: Sequence[Sequence[Mapping[int, float]]]) -> Runs:
@@ -163,10 +186,10 @@ def _difference(values: Mapping[tuple[str, str], list], tasks: Sequence[str], on
     ]
 
 
-def cpu_seconds(cells: Sequence[Path], seeds: Sequence[int]) -> float:
-    """Return the CPU seconds of training of the cells, given by the folders of their evaluations."""
-    results = [folder.parent / "run" / f"seed{seed}" / RESULT_FILE for folder in cells for seed in seeds]
-    return sum(float(read_json(path)["cpu_seconds"]) for path in results)
+def cpu_seconds(cells: Mapping[tuple[str, str], Sequence[int]], work: Path) -> float:
+    """Return the CPU seconds of training of the cells."""
+    runs = [(folder_of(work, *key) / "run", seed) for key, seeds in cells.items() for seed in seeds]
+    return sum(float(read_json(folder / f"seed{seed}" / RESULT_FILE)["cpu_seconds"]) for folder, seed in runs)
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -186,23 +209,26 @@ def main(words: Sequence[str] | None = None) -> None:
     more = parse_overrides(given.set)
     seeds = [int(word) for word in given.seeds.split(",")]
     rows = list(ROWS) if given.rows == "all" else given.rows.split("|")
-    cells: dict[tuple[str, str], Path] = {}
+    cells: dict[tuple[str, str], list[int]] = {}
     left: list[str] = []
     began = time.process_time()
-    for task in given.tasks.split(","):
-        for row in rows:
-            folder = given.work / task / row.replace(", ", "-").replace(" ", "-") / "eval"
-            if not (folder / RESULT_FILE).is_file() and time.process_time() - began > 60 * given.minutes:
+    for seed, row, task in itertools.product(seeds, rows, given.tasks.split(",")):
+        done = (folder_of(given.work, task, row) / f"eval-{seed}" / RESULT_FILE).is_file()
+        if not done and time.process_time() - began > 60 * given.minutes:
+            if seed == seeds[0]:
                 left.append(f"{task} with {row}")
-                continue
-            cells[task, row] = make_cell(task, row, seeds, given.episodes, given.work, more)
-            rate = [round(float(np.mean(list(run.values()))), 3) for run in successes(cells[task, row])]
-            print(task, row, rate, f"{time.process_time() - began:.0f} s", flush=True)
+            continue
+        make_cell(task, row, seed, given.episodes, given.work, more)
+        cells.setdefault((task, row), []).append(seed)
+        rate = [
+            round(float(np.mean(list(run.values()))), 3) for run in successes(folder_of(given.work, task, row), seeds)
+        ]
+        print(task, row, seed, rate, f"{time.process_time() - began:.0f} s", flush=True)
     command = f"python -m embodied_mem.experiments.tabletop_memories --tasks {given.tasks} --rows '{'|'.join(rows)}'"
     command += f" --seeds {given.seeds} --episodes {given.episodes}"
     command += "".join(f" --set {word}" for word in given.set)
     config = {"preset": PRESET, "suite": SUITE, "seeds": seeds, "episodes": given.episodes, **more}
-    result = table(cells, {**config, "command_line": command}, cpu_seconds(list(cells.values()), seeds))
+    result = table(cells, given.work, {**config, "command_line": command}, cpu_seconds(cells, given.work))
     if left:
         result["notes"].append(f"not run: {'; '.join(left)}")
     atomic_write_json(given.out, result)

@@ -26,6 +26,7 @@ from embodied_mem.evaluation.casting import (
 from embodied_mem.evaluation.controls.contract import Control, parse_control
 from embodied_mem.evaluation.plan import AGENT, Block, Shard, block_size, blocks
 from embodied_mem.evaluation.records import RESULT, TRACES, Record, Records, check_shards, merge_shards, open_folder
+from embodied_mem.evaluation.replays import Outcomes, replay
 from embodied_mem.evaluation.runner import play_block
 from embodied_mem.evaluation.suite import SEED_BASE, Suite, load_suite, narrow
 from embodied_mem.evaluation.summary import summarise_records
@@ -201,7 +202,13 @@ def _play_one(plan: _Plan, block: Block, env: VectorEnv, records: Records, emit:
         # A replay from the observations is the episode itself only where nothing was done to the memory.
         explained = agent.module if isinstance(agent, PolicyAgent) and not control.disturbs_memory else None
         watcher = TraceWatcher(records.folder / TRACES, block, plan.traces, explained)
-    return play_block(env, agent, control, block, emit, watcher)
+    outcomes = Outcomes() if watcher is not None and plan.suite.outcomes and block.condition == AGENT else None
+    taken = play_block(env, agent, control, block, emit, watcher, None if outcomes is None else outcomes.keep)
+    if watcher is not None and outcomes is not None:
+        for record, actions in outcomes.chosen(plan.traces):
+            if not replay(block, plain(record), actions, watcher):
+                plan.notes.append(f"episode {record['episode']} of {_label(block)} went otherwise when played again")
+    return taken
 
 
 def _finish(

@@ -51,6 +51,7 @@ def play_block(
     block: Block,
     emit: Callable[[Record], None],
     watcher: Watcher | None = None,
+    keep: Callable[[Record, np.ndarray], None] | None = None,
 ) -> int:
     """Play a block and pass one record per episode to ``emit`` as it ends.
 
@@ -61,6 +62,7 @@ def play_block(
         block: which episodes.
         emit: gets each record of the block once, in the order in which episodes end.
         watcher: sees every step of the episodes that it wants.
+        keep: gets the record of each episode with its actions (T, ...).
 
     Returns:
         Number of environment steps taken, those of unrecorded episodes included.
@@ -77,6 +79,7 @@ def play_block(
     reset = np.ones(env.num_envs, dtype=bool)
     watched = rows.watch(reset, env, watcher)
     taken = 0
+    history: list[np.ndarray] = []
     with torch.inference_mode(), _recording(agent) as record_reads:
         while rows.pending:
             state = control.disturb(state, rows.length)
@@ -86,6 +89,8 @@ def play_block(
             seen = obs
             obs, reward, terminated, truncated, facts = env.step(action)
             taken += env.num_envs
+            if keep is not None:
+                history.append(np.array(action))
             rows.length += 1
             rows.score += reward
             if block.task.max_steps is not None:
@@ -102,6 +107,8 @@ def play_block(
                 record["metrics"] = family.score(ended, block.task)
                 record.update({name: ended[name] for name in family.kept if name in ended})
                 emit(record)
+                if keep is not None:
+                    keep(record, np.stack([played[row] for played in history[-record["length"] :]]))
                 if row in watched:
                     assert watcher is not None
                     watcher.end(row, env, record)

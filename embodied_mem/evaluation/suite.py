@@ -88,6 +88,8 @@ class Suite:
     """Rows that step in lockstep."""
     options: tuple[Option, ...] = ()
     """Options on the command line beside the common ones."""
+    outcomes: bool = False
+    """Trace a success and a typical failure of the agent too, for reports (see `replays`)."""
     notes: tuple[str, ...] = ()
     """What goes into every result: tasks of the published suite that are left out, and why."""
 

@@ -16,6 +16,7 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 from embodied_mem.agent import MemoryAgent
+from embodied_mem.errors import UsageError
 from embodied_mem.evaluation.influence import influence
 from embodied_mem.evaluation.plan import Block
 from embodied_mem.evaluation.records import Record
@@ -40,7 +41,13 @@ class TraceWatcher:
 
     def begin(self, row: int, episode: int, env: VectorEnv) -> None:
         """Start a trace with the map of the row."""
-        self._open[row] = _Trace(_call(env, "describe", row), _call(env, "trace", row), _view(env, row))
+        view, reason = _view(env, row)
+        self._open[row] = _Trace(_call(env, "describe", row), _call(env, "trace", row), view)
+        self._open[row].reason = reason
+
+    def drop(self, row: int) -> None:
+        """Forget the trace of the row."""
+        del self._open[row]
 
     def step(
         self, row: int, env: VectorEnv, obs: Any, action: np.ndarray, info: Mapping[str, Any], reward: float
@@ -57,7 +64,8 @@ class TraceWatcher:
             own["rgb"] = trace.view
         trace.add(own, action, reward)
         trace.states.append(_call(env, "trace", row))
-        trace.view = _view(env, row)
+        # Without a picture at the first step there is none at the others.
+        trace.view = None if trace.view is None else _view(env, row)[0]
         for name, values in (info.get("inspect") or {}).items():
             trace.reads.setdefault(name, []).append(np.asarray(values)[row])
 
@@ -73,6 +81,7 @@ class TraceWatcher:
             "action_names": list(names) if isinstance(names, list | tuple) else None,
             "instruction": trace.instruction,
             "sensors": trace.sensors,
+            "no_view": trace.reason,
             "map": trace.map,
             "map_end": _call(env, "describe", row),
             "steps": trace.states,
@@ -92,6 +101,7 @@ class _Trace:
         self.map = description
         self.states = [first]
         self.view = view
+        self.reason: str | None = None
         self.reads: dict[str, list[np.ndarray]] = {}
         self.instruction: str | None = None
         self.sensors: list[str] = []
@@ -139,10 +149,14 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def _view(env: VectorEnv, row: int) -> np.ndarray | None:
-    """Return the first-person frame (H, W, 3) uint8 of a row where the environment draws one."""
+def _view(env: VectorEnv, row: int) -> tuple[np.ndarray | None, str | None]:
+    """Return the frame (H, W, 3) uint8 of a row where the environment draws one, and why it cannot draw."""
     render = getattr(env.unwrapped, "render_row", None)
-    return None if render is None else render(row)
+    try:
+        return None if render is None else render(row), None
+    except UsageError as error:
+        # Where a machine has no OpenGL the episode still counts; the report says why it shows none.
+        return None, str(error)
 
 
 def _call(env: VectorEnv, method: str, row: int) -> dict[str, Any]:

@@ -26,7 +26,11 @@ Ablations: ``streams`` leaves one stream without a bank (its tokens pass unchang
 of the gate, ``time_code=False`` drops TE. ``projections=False`` reads the tokens themselves, perceptual ones first, and
 returns the fused ones in the same order: what a policy uses whose perception makes the tokens.
 
-Limits: no parallel form. Dropout is left out. ``pack`` keeps the times in float32.
+A sequence whose writes are the current tokens (not ``update_fused``) is read in chunks: a loop without gradients
+decides which tokens every entry is made of, as weights over the bank before the chunk and the chunk's own tokens; then
+all banks are one product of these weights, and all steps attend at once. Decisions are those of the step loop.
+
+Limits: with ``update_fused`` no parallel form. Dropout is left out. ``pack`` keeps the times in float32.
 """
 
 from __future__ import annotations
@@ -51,6 +55,7 @@ _NORM_FLOOR = 1e-6
 _TIE = 1e-6
 _LONGEST = 10_000.0
 _DEXBOTIC_CODE = 256
+_CHUNK = 32
 
 
 @dataclass(frozen=True)
@@ -222,7 +227,6 @@ class PerceptualCognitiveBank(SlotLoop):
         clock = state["clock"]
         new: State = {"clock": clock + 1}
         fused_all = []
-        update_fused = c.variant == "dexbotic" if c.update_fused is None else c.update_fused
         for name, x in zip(self.shapes, token):
             if name not in self.streams:
                 fused_all.append(x.flatten(1))
@@ -234,11 +238,98 @@ class PerceptualCognitiveBank(SlotLoop):
             held = torch.arange(c.slots, device=bank.device) < clock.unsqueeze(1)
             fused = stream(x, bank, time, held)
             fused_all.append(fused.flatten(1))
-            item = fused if update_fused else x
+            item = fused if self.writes_fused else x
             item = item.detach() if c.grad_memory == "none" else item
             bank, time, merged = consolidate(bank, time, merged, clock, item, c.merge, c.variant == "dexbotic")
             new |= {f"{name}/bank": bank, f"{name}/time": time, f"{name}/merged": merged}
         return torch.cat(fused_all, 1), new
+
+    @property
+    def writes_fused(self) -> bool:
+        """True where the fused tokens are written."""
+        c = self.config
+        return c.variant == "dexbotic" if c.update_fused is None else c.update_fused
+
+    def forward_sequence(
+        self, inputs: MemoryInput, state: State, resets: Tensor | None, *, valid: Tensor | None, chunk: int | None
+    ) -> tuple[Tensor, State]:
+        """Read T tokens: chunk by chunk where the writes do not depend on what was retrieved, else one by one."""
+        if self.writes_fused:
+            return super().forward_sequence(inputs, state, resets, valid=valid, chunk=chunk)
+        token, reads = self.prepare(inputs), []
+        for start in range(0, inputs.x.shape[1], chunk or _CHUNK):
+            part = slice(start, start + (chunk or _CHUNK))
+            cut = [None if mask is None else mask[:, part] for mask in (resets, valid)]
+            read, state = self._chunk(tuple(x[:, part] for x in token), state, cut[0], cut[1])
+            reads.append(read)
+        return self.emit(token, torch.cat(reads, 1)), state
+
+    def _chunk(self, token: Token, state: State, resets: Tensor | None, valid: Tensor | None) -> tuple[Tensor, State]:
+        """Fused tokens (n, C, r) of C steps at once, and the new state."""
+        c, steps = self.config, token[0].shape[1]
+        clock, clocks = state["clock"], []
+        for t in range(steps):
+            clock = clock if resets is None else clock.masked_fill(resets[:, t], 0)
+            clocks.append(clock)
+            clock = clock + 1 if valid is None else clock + valid[:, t]
+        held = torch.arange(c.slots, device=clock.device) < torch.stack(clocks, 1).unsqueeze(-1)
+        new: State = {"clock": clock}
+        fused = []
+        for name, x in zip(self.shapes, token):
+            if name not in self.streams:
+                fused.append(x.flatten(2))
+                continue
+            bank, time, merged = (state[f"{name}/{key}"] for key in ("bank", "time", "merged"))
+            made = torch.cat([bank, x], 1)
+            made = made.detach() if c.grad_memory == "none" else made
+            with torch.no_grad():
+                plans, times, merged = self._decide(bank.detach(), time, merged, clocks, x.detach(), resets, valid)
+            banks = plans.flatten(1, 2) @ made.flatten(2)
+            banks = banks.view(len(x), steps + 1, c.slots, *self.shapes[name])
+            read = self.streams[name](
+                x.flatten(0, 1), banks[:, :-1].flatten(0, 1), times[:, :-1].flatten(0, 1), held.flatten(0, 1)
+            )
+            fused.append(read.view(len(x), steps, -1))
+            new |= {f"{name}/bank": banks[:, -1], f"{name}/time": times[:, -1], f"{name}/merged": merged}
+        return torch.cat(fused, 2), new
+
+    def _decide(
+        self,
+        bank: Tensor,
+        time: Tensor,
+        merged: Tensor,
+        clocks: list[Tensor],
+        x: Tensor,
+        resets: Tensor | None,
+        valid: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Weights (n, C + 1, L, L + C) of the bank before every step, and after the last, over the bank given and the
+        tokens; times (n, C + 1, L) likewise; what was merged (n, L) in the end.
+        """
+        c, n, steps, L = self.config, len(x), x.shape[1], self.config.slots
+        plan = torch.eye(L, L + steps, dtype=bank.dtype, device=bank.device).expand(n, -1, -1)
+        own = torch.eye(steps, L + steps, dtype=bank.dtype, device=bank.device).roll(L, 1)
+        plans, times = [], []
+        for t in range(steps):
+            if resets is not None:
+                opened = resets[:, t].view(n, 1, 1)
+                plan, bank = plan.masked_fill(opened, 0), bank.masked_fill(opened.unsqueeze(-1), 0)
+                time, merged = time.masked_fill(opened[:, 0], 0), merged.masked_fill(opened[:, 0], 0)
+            plans.append(plan)
+            times.append(time)
+            before = bank, plan, time, merged
+            both, time, merged = _write(
+                [(bank, x[:, t]), (plan, own[t].expand(n, -1))],
+                time, merged, clocks[t], c.merge, c.variant == "dexbotic",
+            )  # fmt: skip
+            bank, plan = both
+            if valid is not None:
+                real = valid[:, t]
+                bank, plan, time, merged = (
+                    torch.where(real.view(-1, *[1] * (after.dim() - 1)), after, old)
+                    for after, old in zip((bank, plan, time, merged), before)
+                )
+        return torch.stack([*plans, plan], 1), torch.stack([*times, time], 1), merged
 
     def emit(self, token: Token, read: Tensor) -> Tensor:
         """Map the fused tokens of both streams to the output."""
@@ -265,9 +356,18 @@ def consolidate(
     Returns:
         bank, time and merged after the write, same shapes.
     """
+    (bank,), time, merged = _write([(bank, item)], time, merged, clock, merge, mean_time)
+    return bank, time, merged
+
+
+def _write(
+    values: list[tuple[Tensor, Tensor]], time: Tensor, merged: Tensor, clock: Tensor, merge: str, mean_time: bool
+) -> tuple[list[Tensor], Tensor, Tensor]:
+    """As `consolidate` for several (bank, item): the first decides, and all are merged alike."""
     n, L = time.shape
     at = clock.clamp(max=L).unsqueeze(1)
-    longer = [_append(value, at, new) for value, new in ((bank, item), (time, clock.to(time.dtype)))]
+    device = time.device
+    longer = [_append(value, at, new) for value, new in (*values, (time, clock.to(time.dtype)))]
     counts = _append(merged, at, torch.ones_like(clock))
     full = (clock >= L).unsqueeze(1)
     if merge == "fifo":
@@ -277,26 +377,26 @@ def consolidate(
         unit = unit / torch.linalg.vector_norm(unit, dim=-1, keepdim=True).clamp_min(_NORM_FLOOR)
         alike = (unit[:, 1:] * unit[:, :-1]).sum(-1).mean(-1)
         # lower by 1e-6 per place: ties go to the earlier pair, and rounding decides nothing
-        first = (alike - _TIE * torch.arange(L, device=bank.device)).argmax(1, keepdim=True)
+        first = (alike - _TIE * torch.arange(L, device=device)).argmax(1, keepdim=True)
     first = torch.where(full, first, L)
-    place = torch.arange(L, device=bank.device).expand(n, L)
+    place = torch.arange(L, device=device).expand(n, L)
     source = place + (place > first).to(torch.int64)
     pair = first.clamp(0, L - 1)
     here = place == first
     left, right = counts.gather(1, pair), counts.gather(1, pair + 1)
     if merge == "weighted":
-        share = (left / (left + right).clamp(min=1)).to(bank.dtype)
+        share = (left / (left + right).clamp(min=1)).to(time.dtype)
     else:
-        share = torch.full_like(left, 0.5, dtype=bank.dtype)
+        share = torch.full_like(left, 0.5, dtype=time.dtype)
     kept = []
-    for value, weight in zip(longer, (share, share if mean_time else torch.ones_like(share))):
+    for value, weight in zip(longer, [*[share] * len(values), share if mean_time else torch.ones_like(share)]):
         over = [1] * (value.dim() - 2)
         index = lambda where, value=value, over=over: where.view(*where.shape, *over).expand(-1, -1, *value.shape[2:])  # noqa: E731
         weight = weight.view(n, 1, *over)
         both = weight * value.gather(1, index(pair)) + (1 - weight) * value.gather(1, index(pair + 1))
         kept.append(torch.where(here.view(n, L, *over), both, value.gather(1, index(source))))
     counts = torch.where(here, left + right, counts.gather(1, source))
-    return kept[0], kept[1], counts
+    return kept[:-1], kept[-1], counts
 
 
 def _append(values: Tensor, at: Tensor, item: Tensor) -> Tensor:

@@ -74,12 +74,13 @@ def _frames(arrays: dict[str, np.ndarray]) -> np.ndarray | None:
 
 def _view(facts: dict[str, Any], frames: np.ndarray | None) -> str:
     if frames is None:
-        return '<p class="muted empty">No picture was recorded: the agent has no camera here.</p>'
+        reason = html.escape(facts.get("no_view") or "the agent has no camera here")
+        return f'<p class="muted empty">No picture was recorded: {reason}.</p>'
     height, width = frames.shape[1:3]
     columns = min(12, len(frames))
     rows = -(-len(frames) // columns)
     own = "rgb" in (facts.get("sensors") or ())
-    caption = "what the agent sees" if own else "rendered from the agent's place; the agent itself has no camera"
+    caption = "what the agent sees" if own else "rendered for this page; the agent itself has no camera"
     if "depth" in (facts.get("sensors") or ()) and not own:
         caption = "depth, near is bright"
     picture = f"background-image:url({frames_uri(sprite(frames))});background-size:{100 * columns}% {100 * rows}%"

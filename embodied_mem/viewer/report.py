@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -190,11 +190,9 @@ def _episodes(run: EvalRun) -> str:
     parts = ["<h3>Episodes</h3>"]
     if len(order) > 1:
         parts.append('<p class="note">The same episode under each condition.</p>')
-    shown: dict[str, int] = {}
-    for (task, episode), traces in sorted(groups.items(), key=lambda item: (item[0][1], item[0][0])):
-        shown[task] = shown.get(task, 0) + 1
-        if shown[task] > EPISODES_PER_TASK:
-            continue
+    shown = _shown(groups)
+    for number, (task, episode) in enumerate(shown):
+        traces = groups[task, episode]
         traces = sorted(traces, key=lambda trace: _place(order, trace.facts["record"]["condition"]))
         names = [str(trace.facts["record"]["condition"]) for trace in traces]
         buttons = "".join(
@@ -206,12 +204,32 @@ def _episodes(run: EvalRun) -> str:
         heading = (
             f"{_short(task)}, episode {episode}" if len(run.config.get("tasks") or ()) > 1 else f"Episode {episode}"
         )
-        opened = " open" if len(shown) == 1 and shown[task] == 1 else ""
+        opened = " open" if number == 0 and len({name for name, _ in shown}) == 1 else ""
         parts.append(
             f'<details{opened}><summary>{html.escape(heading)}</summary><section class="tabgroup">'
             f"{tabs}{cards}</section></details>"
         )
     return "".join(parts)
+
+
+def _shown(groups: Mapping[tuple[str, int], Sequence[Trace]]) -> list[tuple[str, int]]:
+    """Return which episodes (task, number) are shown: of every task one that the agent solved and one that it did not,
+    where both were traced, else the first.
+    """
+    chosen: list[tuple[str, int]] = []
+    for task in dict.fromkeys(name for name, _ in groups):
+        numbers = sorted(number for name, number in groups if name == task)
+        outcome = {number: _outcome(groups[task, number]) for number in numbers}
+        firsts = [next((n for n in numbers if outcome[n] == wanted), None) for wanted in (1.0, 0.0)]
+        order = dict.fromkeys(n for n in [*firsts, *numbers] if n is not None)
+        chosen += [(task, n) for n in list(order)[:EPISODES_PER_TASK]]
+    return sorted(chosen, key=lambda item: (item[1], item[0]))
+
+
+def _outcome(traces: Sequence[Trace]) -> float | None:
+    """Return the agent's own success in an episode, None where it was not traced."""
+    records = [trace.facts["record"] for trace in traces]
+    return next((record["metrics"].get("success") for record in records if record["condition"] == "agent"), None)
 
 
 def _files(found: Found) -> str:

@@ -51,6 +51,12 @@ class Batch(NamedTuple):
     """(B, T, K, A) float32, the environment's actions."""
     weight: Tensor
     """(B, T, K) float32, 0 beyond the end of the episode."""
+    previous: Tensor
+    """(B, T, A) float32, the action before; that of the first frame where there is none (``time`` 0)."""
+    rewards: Tensor
+    """(B, T) float32, for the action of the frame."""
+    returns: Tensor
+    """(B, T) float32, sum of the rewards from the frame to the end of its episode."""
     resets: Tensor
     """(B, T) bool, True where an episode (or a group) begins."""
     valid: Tensor
@@ -86,6 +92,8 @@ class Batches:
         for key in episodes[0].images:
             self.entries[key] = torch.from_numpy(np.concatenate([item.images[key] for item in episodes]))
         self.actions = torch.from_numpy(np.concatenate([item.actions for item in episodes]))
+        self.rewards = torch.from_numpy(np.concatenate([rewards_of(item) for item in episodes]))
+        self.returns = torch.from_numpy(np.concatenate([returns_to_go(item) for item in episodes]))
         self.texts = (
             torch.from_numpy(np.stack([encode_text(item.instruction, text) for item in episodes])) if text else None
         )
@@ -137,6 +145,7 @@ class Batches:
     def _gather(self, episode: np.ndarray, time: np.ndarray, resets: np.ndarray, valid: np.ndarray) -> Batch:
         last = self.lengths[episode] - 1
         ahead = time[..., None] + np.arange(self.chunk)
+        before = torch.from_numpy(self.starts[episode] + np.clip(time - 1, 0, last))
         frame = torch.from_numpy(self.starts[episode] + np.minimum(time, last))
         follows = torch.from_numpy(self.starts[episode][..., None] + np.minimum(ahead, last[..., None]))
         obs = {key: value[frame] for key, value in self.entries.items()}
@@ -147,11 +156,28 @@ class Batches:
             obs,
             self.actions[follows],
             torch.from_numpy(weight.astype(np.float32)),
+            self.actions[before],
+            self.rewards[frame],
+            self.returns[frame],
             torch.from_numpy(resets),
             torch.from_numpy(valid),
             torch.from_numpy(episode.astype(np.int64)),
             torch.from_numpy(time.astype(np.int64)),
         )
+
+
+def rewards_of(episode: Episode) -> np.ndarray:
+    """Return rewards (T,) float32: the recorded ones; where there are none, 1 at the end of a success."""
+    if len(episode.rewards):
+        return episode.rewards.astype(np.float32)
+    rewards = np.zeros(len(episode), np.float32)
+    rewards[-1] = episode.success
+    return rewards
+
+
+def returns_to_go(episode: Episode) -> np.ndarray:
+    """Return (T,) float32, the sum of the rewards from each frame on."""
+    return rewards_of(episode)[::-1].cumsum(dtype=np.float32)[::-1].copy()
 
 
 def check_order(batch: Batch, before: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from embodied_mem import registry
-from embodied_mem.config import from_dict, merge_dotted, nearest_key, to_dict
-from embodied_mem.errors import UsageError, nearest
+from embodied_mem.config import from_dict, merge_dotted, to_dict
+from embodied_mem.errors import UsageError
 from embodied_mem.policies.imitation.batches import BatchConfig
 from embodied_mem.policies.imitation.demonstrations import DemonstrationConfig
-from embodied_mem.policies.training.config import CheckpointConfig, LogConfig, StopConfig
+from embodied_mem.policies.training.config import (
+    CheckpointConfig,
+    LogConfig,
+    StopConfig,
+    drop_options,
+    expand_keys,
+)
 from embodied_mem.policies.vla.config import VLAConfig
+from embodied_mem.policies.vla.fusion import find_memory
 
 ALGORITHM: Literal["imitation"] = "imitation"
 """Value of the preset key ``algorithm`` that chooses this trainer."""
@@ -86,17 +91,13 @@ class ImitationRunConfig:
     """What it logs."""
 
 
-GROUPS = tuple(item.name for item in dataclasses.fields(ImitationRunConfig))
-TRAIN_KEYS = tuple(item.name for item in dataclasses.fields(ImitationConfig))
-
-
 def imitation_config(values: Mapping[str, Any]) -> ImitationRunConfig:
     """Build the configuration from flat keys, as a preset holds them.
 
     Raises:
         UsageError: an unknown key (the nearest one is named) or a wrong value.
     """
-    return from_dict(ImitationRunConfig, merge_dotted({}, _expand(values)))
+    return from_dict(ImitationRunConfig, merge_dotted({}, expand_keys(values, ImitationConfig, ImitationRunConfig)))
 
 
 def apply_imitation_overrides(config: ImitationRunConfig, overrides: Mapping[str, Any]) -> ImitationRunConfig:
@@ -105,27 +106,6 @@ def apply_imitation_overrides(config: ImitationRunConfig, overrides: Mapping[str
     Raises:
         UsageError: as `imitation_config`.
     """
-    tree, changes = to_dict(config), _expand(overrides)
-    agent = tree["train"]["agent"]
-    memory = changes.get("train.agent.memory", agent["memory"])
-    if memory != agent["memory"]:
-        known = {item.name for item in dataclasses.fields(registry.get("memory", memory).Config)}
-        agent["memory_config"] = {key: value for key, value in agent["memory_config"].items() if key in known}
+    tree, changes = to_dict(config), expand_keys(overrides, ImitationConfig, ImitationRunConfig)
+    drop_options(tree["train"]["agent"], changes, find_memory)
     return imitation_config(merge_dotted(tree, changes))
-
-
-def _expand(values: Mapping[str, Any]) -> dict[str, Any]:
-    expanded: dict[str, Any] = {}
-    for key, value in values.items():
-        head = str(key).partition(".")[0]
-        if key in ("seed", "train.seed"):
-            raise UsageError("the key 'seed' is set per run: give --seeds 0,1,2 (in Python seeds=[0, 1, 2])")
-        if head in GROUPS:
-            expanded[str(key)] = value
-        elif head in TRAIN_KEYS:
-            expanded[f"train.{key}"] = value
-        else:
-            known = [*TRAIN_KEYS, *GROUPS]
-            close = nearest_key(ImitationConfig, head) or nearest(head, known)
-            raise UsageError(f"unknown key {key!r}{close}; valid keys: {', '.join(sorted(known))}")
-    return expanded

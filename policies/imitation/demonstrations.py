@@ -1,7 +1,8 @@
 """Demonstrations that the environment's scripted expert makes, with noise on what is done, cached as one file.
 
 Noise is put on the actions on their way to the environment while the expert's own are recorded (DART, Laskey et al.
-2017): the demonstrations then show how to go on from where an imitator ends up. Episodes that fail are left out.
+2017): the demonstrations then show how to go on from where an imitator ends up. Episodes that fail are left out, unless
+a policy that is told the return learns from them too (``failures``).
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ class DemonstrationConfig:
     num_envs: int = 32
     """Rows that step in lockstep."""
     path: str | None = None
-    """Data set to learn from instead (``embodied-mem record``: LeRobot v3 or Minari); failures in it are left out."""
+    """Data set to learn from instead (``embodied-mem record``: LeRobot v3 or Minari)."""
+    failures: bool = False
+    """Keep episodes that fail: for ``agent.policy=decision``, which is told the return."""
     cache: str | None = None
     """Folder shared by runs; null keeps the file in the run's own folder."""
 
@@ -59,7 +62,7 @@ class DemonstrationConfig:
 
 
 def record(env_id: str, env_config: Mapping[str, Any], config: DemonstrationConfig) -> list[Episode]:
-    """Return successful episodes of the environment's expert.
+    """Return successful episodes of the environment's expert, with ``config.failures`` all of them.
 
     Raises:
         UsageError: there is no expert for the environment, its observations have no ``vector``, ``noisy`` names actions
@@ -79,7 +82,7 @@ def record(env_id: str, env_config: Mapping[str, Any], config: DemonstrationConf
                 )
             count = config.episodes - len(found)
             made = play_episodes(env, expert(env_id, env), count, config.seed, first=played, alter=alter)
-            found += [episode for episode in made if episode.success]
+            found += [episode for episode in made if episode.success or config.failures]
             played += count
     return found
 
@@ -100,7 +103,7 @@ def demonstrations(
         OSError: the file cannot be written.
     """
     if config.path is not None:
-        return read_dataset(Path(config.path), env_id, env_config)
+        return read_dataset(Path(config.path), env_id, env_config, failures=config.failures)
     what = {**to_dict(config), "env": env_id, "env_config": dict(env_config)}
     for key in ("path", "cache", "num_envs"):
         what.pop(key)
@@ -113,14 +116,14 @@ def demonstrations(
     return episodes
 
 
-def read_dataset(path: Path, env_id: str, env_config: Mapping[str, Any]) -> list[Episode]:
-    """Return the successful episodes of a data set.
+def read_dataset(path: Path, env_id: str, env_config: Mapping[str, Any], *, failures: bool = False) -> list[Episode]:
+    """Return the successful episodes of a data set, with ``failures`` all of them.
 
     Raises:
         UsageError: there is none, a file is damaged, no episode succeeded, or state or actions are not those of the
             environment.
     """
-    episodes = [episode for episode in open_dataset(path) if episode.success]
+    episodes = [episode for episode in open_dataset(path) if episode.success or failures]
     if not episodes:
         raise UsageError(f"expected successful episodes in {path}, found none")
     with closing(make_vec(env_id, 1, autoreset_mode=AutoresetMode.DISABLED, **env_config)) as env:

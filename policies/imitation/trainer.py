@@ -29,7 +29,7 @@ from embodied_mem.devices import resolve_device
 from embodied_mem.envs.make import make_vec
 from embodied_mem.files import atomic_write_json
 from embodied_mem.memory.contract import State, detach
-from embodied_mem.policies.imitation.batches import Batch, Batches, check_order
+from embodied_mem.policies.imitation.batches import Batch, Batches, check_order, returns_to_go
 from embodied_mem.policies.imitation.config import ImitationRunConfig
 from embodied_mem.policies.imitation.episode import play_episodes
 from embodied_mem.policies.training.checkpoints import list_checkpoints, open_checkpoint, save_checkpoint
@@ -38,7 +38,8 @@ from embodied_mem.policies.training.loggers import Logger, make_loggers
 from embodied_mem.policies.training.records import append_row, cut_rows
 from embodied_mem.policies.training.seed_run import AGENT_FOLDER, CONFIG_FILE, RESULT_FILE, Row
 from embodied_mem.policies.vla.agent import VLAAgent
-from embodied_mem.policies.vla.policy import VLAPolicy
+from embodied_mem.policies.vla.base import TokenPolicy
+from embodied_mem.policies.vla.policy import make_policy
 
 LEARNER, LEARNER_FILE = "learner", "learner.safetensors"
 """Folder and file of the learner's tensors in a checkpoint."""
@@ -82,11 +83,13 @@ class ImitationSeed:
         self.half = train.precision == "bfloat16" or (train.precision == "auto" and self.device.type == "cuda")
         self.policy = build_policy(self.config, seed).to(self.device)
         self.policy.fit(
-            np.concatenate([item.state for item in episodes]), np.concatenate([item.actions for item in episodes])
+            np.concatenate([item.state for item in episodes]),
+            np.concatenate([item.actions for item in episodes]),
+            np.concatenate([returns_to_go(item) for item in episodes]),
         )
         self.average = copy.deepcopy(self.policy).requires_grad_(False)
         text = self.policy.observation_space["instruction"].shape[0] if self.policy.perception.told else 0  # type: ignore[index]
-        self.batches = Batches(episodes, train.batch, train.agent.expert.chunk, seed, text)
+        self.batches = Batches(episodes, train.batch, self.policy.chunk, seed, text)
         self.optimiser = torch.optim.AdamW(_groups(self.policy, train.weight_decay), lr=train.lr, betas=(0.9, 0.95))
         self.update = self.frames = self.iteration = 0
         self.rows: list[Row] = []
@@ -210,9 +213,7 @@ class ImitationSeed:
         generator = torch.Generator(self.device).manual_seed((self.seed << 32) + self.update)
         self.policy.train()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            loss, state = self.policy.loss(
-                batch.obs, batch.chunks, batch.weight, self._carried, batch.resets, batch.valid, generator
-            )
+            loss, state = self.policy.loss(batch, self._carried, generator)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.policy.parameters(), train.grad_clip)
@@ -280,7 +281,7 @@ class ImitationSeed:
             self._last = (groups["last"]["episode"].cpu(), groups["last"]["time"].cpu())
 
 
-def build_policy(config: ImitationRunConfig, seed: int = 0) -> VLAPolicy:
+def build_policy(config: ImitationRunConfig, seed: int = 0) -> TokenPolicy:
     """Return a fresh policy for the run's environment.
 
     Raises:
@@ -290,7 +291,7 @@ def build_policy(config: ImitationRunConfig, seed: int = 0) -> VLAPolicy:
     observations, actions = spaces_of(train.env, train.env_config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return VLAPolicy(train.agent, observations, actions)
+        return make_policy(train.agent, observations, actions)
 
 
 def spaces_of(env_id: str, env_config: dict[str, Any]) -> tuple[gymnasium.Space, gymnasium.Space]:

@@ -7,7 +7,7 @@ Presets, command line and `em.train` use flat keys: those of `TrainConfig` direc
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -90,17 +90,13 @@ class RunConfig:
     """How the exported agent acts by default: most likely action, or a draw."""
 
 
-GROUPS = tuple(field.name for field in dataclasses.fields(RunConfig))
-TRAIN_KEYS = tuple(field.name for field in dataclasses.fields(TrainConfig))
-
-
 def run_config(values: Mapping[str, Any]) -> RunConfig:
     """Build a `RunConfig` from flat keys, as a preset holds them.
 
     Raises:
         UsageError: an unknown key (the nearest one is named), a wrong type, or no criterion that ends the run.
     """
-    config = from_dict(RunConfig, merge_dotted({}, _expand(values)))
+    config = from_dict(RunConfig, merge_dotted({}, expand_keys(values, TrainConfig, RunConfig)))
     stop = config.stop
     if all(limit is None for limit in (stop.env_steps, stop.iterations, stop.cpu_seconds, stop.seconds)):
         raise UsageError("nothing ends this run: set stop.env_steps, stop.iterations, stop.cpu_seconds or stop.seconds")
@@ -117,31 +113,52 @@ def apply_overrides(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfi
         UsageError: as `run_config`.
     """
     tree = to_dict(config)
-    changes = _expand(overrides)
+    changes = expand_keys(overrides, TrainConfig, RunConfig)
     train, agent = tree["train"], tree["train"]["agent"]
     if changes.get("train.env", train["env"]) != train["env"]:
         train["env_config"] = {}
         agent["encoder"].update(encoders={}, options={}, gains={}, ignore=[])
-    memory = changes.get("train.agent.memory", agent["memory"])
-    if memory != agent["memory"]:
-        known = {item.name for item in dataclasses.fields(registry.get("memory", memory).Config)}
-        agent["memory_config"] = {key: value for key, value in agent["memory_config"].items() if key in known}
+    drop_options(agent, changes, lambda name: registry.get("memory", name))
     return run_config(merge_dotted(tree, changes))
 
 
-def _expand(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Put the group ``train`` in front of keys that name none, and check the first word of every key."""
+def drop_options(agent: dict[str, Any], changes: Mapping[str, Any], find: Callable[[str], Any]) -> None:
+    """Take those options out of the tree ``agent`` that the memory which ``changes`` names does not have.
+
+    Args:
+        agent: the group ``train.agent`` as plain values; changed.
+        changes: dotted keys of the whole run.
+        find: the class of a memory by name.
+    """
+    memory = changes.get("train.agent.memory", agent["memory"])
+    if memory != agent["memory"]:
+        known = {item.name for item in dataclasses.fields(find(memory).Config)}
+        agent["memory_config"] = {key: value for key, value in agent["memory_config"].items() if key in known}
+
+
+def expand_keys(values: Mapping[str, Any], train: type, run: type) -> dict[str, Any]:
+    """Put the group ``train`` in front of keys that name none, and check the first word of every key.
+
+    Args:
+        values: flat dotted keys.
+        train: config whose keys need no prefix.
+        run: config of the whole run, with a group ``train``.
+
+    Raises:
+        UsageError: an unknown key (the nearest one is named), or the seed, which is set per run.
+    """
+    groups, own = ([item.name for item in dataclasses.fields(kind)] for kind in (run, train))
     expanded: dict[str, Any] = {}
     for key, value in values.items():
         head = str(key).partition(".")[0]
         if key in ("seed", "train.seed"):
             raise UsageError("the key 'seed' is set per run: give --seeds 0,1,2 (in Python seeds=[0, 1, 2])")
-        if head in GROUPS:
+        if head in groups:
             expanded[str(key)] = value
-        elif head in TRAIN_KEYS:
+        elif head in own:
             expanded[f"train.{key}"] = value
         else:
-            known = [*TRAIN_KEYS, *GROUPS]
-            close = nearest_key(TrainConfig, head) or nearest(head, known)
+            known = [*own, *groups]
+            close = nearest_key(train, head) or nearest(head, known)
             raise UsageError(f"unknown key {key!r}{close}; valid keys: {', '.join(sorted(known))}")
     return expanded

@@ -1,4 +1,4 @@
-"""A trained VLA policy as an `Agent`, and its bundle (``agent.json``, ``weights.safetensors``).
+"""A trained policy as an `Agent`, and its bundle (``agent.json``, ``weights.safetensors``).
 
 The memory reads every frame. A plan of K actions is made where none is left, and ``execute`` of them are played: with
 ``execute = 1`` every frame is planned for. What is left of a plan is part of the state (``plan``, ``left``), so
@@ -17,19 +17,20 @@ from torch import Tensor
 from embodied_mem.config import from_dict
 from embodied_mem.errors import UsageError
 from embodied_mem.memory.contract import State
+from embodied_mem.policies.vla.base import TokenPolicy
 from embodied_mem.policies.vla.config import VLAConfig
-from embodied_mem.policies.vla.policy import VLAPolicy
+from embodied_mem.policies.vla.policy import make_policy
 from embodied_mem.spaces import as_dict_obs, space_from_json
 
 VLAState = dict[str, Any]
 
 
 class VLAAgent:
-    """`VLAPolicy` as an `Agent`: numpy observations in, the environment's actions out."""
+    """`TokenPolicy` as an `Agent`: numpy observations in, the environment's actions out."""
 
     needs_privileged = False
 
-    def __init__(self, module: VLAPolicy, *, seed: int = 0) -> None:
+    def __init__(self, module: TokenPolicy, *, seed: int = 0) -> None:
         """Wrap a policy, on its device; ``seed`` is that of the noise until `initial_state` gives another."""
         self.module = module.eval()
         self._generator = torch.Generator(module.device).manual_seed(seed)
@@ -40,10 +41,9 @@ class VLAAgent:
             self._generator.manual_seed(seed)
         with torch.inference_mode():
             state: VLAState = {"memory": self.module.initial_state(n)}
-        expert = self.module.config.expert
-        if expert.execute > 1:
-            actions, device = self.module.expert.actions, self.module.device
-            state["plan"] = torch.zeros(n, expert.execute, actions, device=device)
+        if self.module.execute > 1:
+            device = self.module.device
+            state["plan"] = torch.zeros(n, self.module.execute, self.module.action_dim, device=device)
             state["left"] = torch.zeros(n, dtype=torch.int64, device=device)
         return state
 
@@ -74,19 +74,19 @@ class VLAAgent:
         tensors = {key: torch.from_numpy(np.ascontiguousarray(named[key])).to(device) for key in policy.keys}
         opens = torch.from_numpy(np.array(reset, dtype=bool)).to(device)
         perceptual, cognitive, memory = policy.step(tensors, state["memory"], opens)
-        new: VLAState = {"memory": memory}
+        new: VLAState = {}
         if "plan" not in state:
             action = self._plan(perceptual, cognitive)[:, 0]
         else:
-            action, played = self._play(perceptual, cognitive, state, opens)
-            new |= played
+            action, new = self._play(perceptual, cognitive, state, opens)
+        new["memory"] = policy.played(memory, action)
         space = policy.action_space
         found = action.float().cpu().numpy()
         return np.clip(found, space.low, space.high).astype(space.dtype), new, {}  # type: ignore[attr-defined]
 
     def _play(self, perceptual: Tensor, cognitive: Tensor, state: VLAState, opens: Tensor) -> tuple[Tensor, State]:
         """Return actions (B, A) and what is left of the plans, after new ones where none is left."""
-        execute = self.module.config.expert.execute
+        execute = self.module.execute
         left = torch.where(opens, 0, state["left"])
         plan, due = state["plan"], left == 0
         rows = due.nonzero()[:, 0]
@@ -98,10 +98,7 @@ class VLAAgent:
         return plan.gather(1, index)[:, 0], {"plan": plan, "left": left - 1}
 
     def _plan(self, perceptual: Tensor, cognitive: Tensor) -> Tensor:
-        policy = self.module
-        shape = (len(cognitive), policy.config.expert.chunk, policy.expert.actions)
-        noise = torch.empty(shape, device=policy.device).normal_(generator=self._generator)
-        return policy.plan(perceptual, cognitive, noise)
+        return self.module.plan(perceptual, cognitive, self._generator)
 
 
 def load_vla(description: Mapping[str, Any], weights: Mapping[str, Tensor], device: str) -> VLAAgent:
@@ -112,6 +109,6 @@ def load_vla(description: Mapping[str, Any], weights: Mapping[str, Tensor], devi
         RuntimeError: the weights do not fit it.
     """
     spaces = [space_from_json(description[key]) for key in ("observation_space", "action_space")]
-    policy = VLAPolicy(from_dict(VLAConfig, description["config"]), *spaces)
+    policy = make_policy(from_dict(VLAConfig, description["config"]), *spaces)
     policy.load_state_dict(dict(weights))
     return VLAAgent(policy.to(device))

@@ -1,4 +1,4 @@
-"""`VLAConfig`: perception, memory and action expert of a policy, one frozen dataclass each."""
+"""`VLAConfig`: perception, memory and what makes the actions, one frozen dataclass each."""
 
 from __future__ import annotations
 
@@ -120,16 +120,64 @@ class ExpertConfig:
 
 
 @dataclass(frozen=True)
+class KeyFrameConfig:
+    """Heat map over places and bins for everything else (``policy=key_frames``)."""
+
+    plane: tuple[int, int] = (0, 1)
+    """The two action dimensions that the heat map is over."""
+    upsample: int = 2
+    """Cells of the heat map along the edge of a perceptual token."""
+    bins: int = 33
+    """Bins of every other action dimension; an odd number has one at the middle of the range."""
+    hidden: int = 128
+    """Width of the network that fills them."""
+
+    def __post_init__(self) -> None:
+        """Check the sizes."""
+        positive(self, "upsample", "hidden")
+        if self.bins < 2:
+            raise UsageError(f"expected key_frames.bins >= 2, got {self.bins}")
+        if len(set(self.plane)) != 2:
+            raise UsageError(f"expected key_frames.plane as two different action dimensions, got {self.plane}")
+
+
+@dataclass(frozen=True)
+class DecisionConfig:
+    """Actions given the return that is wanted (``policy=decision``)."""
+
+    target: float | None = None
+    """Return that is asked for when acting; null for the highest of the demonstrations."""
+    bins: int = 33
+    """Bins of every action dimension, return and reward."""
+    hidden: int = 128
+    """Width of the layers."""
+    layers: int = 2
+    """Times that the one residual layer is applied. Published: 64 blocks with shared weights."""
+
+    def __post_init__(self) -> None:
+        """Check the sizes."""
+        positive(self, "hidden", "layers")
+        if self.bins < 2:
+            raise UsageError(f"expected decision.bins >= 2, got {self.bins}")
+
+
+@dataclass(frozen=True)
 class VLAConfig:
     """A policy."""
 
+    policy: Literal["diffusion", "key_frames", "decision"] = "diffusion"
+    """What makes the actions: the diffusion expert, heat maps and bins, or bins given a return."""
     perception: PerceptionConfig = field(default_factory=PerceptionConfig)
     """Frame to tokens."""
     memory: str = "perceptual_cognitive_bank"
-    """Registered memory (``embodied-mem list memories``)."""
+    """Registered memory (``embodied-mem list memories``), or ``heat_map_attention`` with ``policy=key_frames``."""
     memory_config: dict[str, Any] = field(default_factory=dict)
     """Options of the memory; its widths follow the perception."""
     fusion: Literal["gate", "add", "prefix"] = "gate"
     """How current and retrieved tokens are joined: gated, added, or retrieved ones beside the current ones."""
     expert: ExpertConfig = field(default_factory=ExpertConfig)
     """Tokens to actions."""
+    key_frames: KeyFrameConfig = field(default_factory=KeyFrameConfig)
+    """Tokens to a heat map and bins."""
+    decision: DecisionConfig = field(default_factory=DecisionConfig)
+    """Tokens and a return to bins."""

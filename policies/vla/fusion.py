@@ -10,6 +10,7 @@ reads them as one vector, and what it returns is mapped to retrieved tokens r an
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -17,12 +18,23 @@ import torch
 from torch import Tensor, nn
 
 from embodied_mem import registry
+from embodied_mem.config import from_dict
 from embodied_mem.errors import UsageError
-from embodied_mem.memory.contract import MemoryInput, State, make_memory
+from embodied_mem.memory.contract import MemoryInput, MemoryModule, State
 
 _GATE_STD = 1e-3
 OWN = ("tokens",)
 """Extra inputs of a memory that this class provides itself."""
+
+
+def find_memory(name: str) -> type[MemoryModule]:
+    """Return the memory ``name``: one of all memories, or one that reads a policy's tokens only (``token_memory``).
+
+    Raises:
+        UsageError: there is none.
+    """
+    kind = "token_memory" if name in registry.names("token_memory") else "memory"
+    return registry.get(kind, name)
 
 
 class TokenMemory(nn.Module):
@@ -52,7 +64,7 @@ class TokenMemory(nn.Module):
             UsageError: the memory or an option does not exist, or a width is given that follows from the tokens.
         """
         super().__init__()
-        cls = registry.get("memory", name)
+        cls = find_memory(name)
         self.shape, self.fusion, total = (tokens, width), fusion, tokens * width + cognitive
         form = getattr(cls, "token_options", None)
         self.direct = form is not None
@@ -60,8 +72,10 @@ class TokenMemory(nn.Module):
         for key, value in fixed.items():
             if options.get(key, value) != value:
                 raise UsageError(f"expected memory_config.{key} = {value}, which the tokens set, got {options[key]}")
-        own = {} if form is None else {"fusion": "add" if fusion == "add" else options.get("fusion", "gate")}
-        self.memory = make_memory(name, **{**options, **own, **fixed})
+        own = {}
+        if form is not None and "fusion" in {item.name for item in dataclasses.fields(cls.Config)}:
+            own = {"fusion": "add" if fusion == "add" else options.get("fusion", "gate")}
+        self.memory = cls(from_dict(cls.Config, {**options, **own, **fixed}))
         self.needs = tuple(sorted(self.memory.needs - set(OWN)))
         if not self.direct:
             self.retrieved = nn.Linear(self.memory.out_dim, total)

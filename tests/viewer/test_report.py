@@ -145,3 +145,32 @@ def test_episodes_without_pictures_or_arrays(tmp_path, run_folder):
     mapped = Trace({**facts, "map_end": {"bounds": [0, 0, 1, 1]}}, bare.arrays)
     assert "No picture was recorded" in episode_card(mapped)
     assert "arrays of this trace are missing" in episode_card(Trace(facts, {}))
+
+
+def test_of_every_task_a_success_and_a_failure_are_shown():
+    from embodied_mem.viewer.load import Trace
+    from embodied_mem.viewer.report import _shown
+
+    def traced(task, number, success, condition="agent"):
+        record = {"task": task, "episode": number, "condition": condition, "metrics": {"success": success}}
+        return Trace({"record": record}, {})
+
+    groups = {
+        ("a", 0): [traced("a", 0, 1.0), traced("a", 0, 0.0, "none")],
+        ("a", 1): [traced("a", 1, 1.0)],
+        ("a", 7): [traced("a", 7, 0.0)],
+        ("b", 0): [traced("b", 0, 1.0)],
+        ("b", 1): [traced("b", 1, 1.0)],
+        ("b", 2): [traced("b", 2, 1.0)],
+    }
+    assert _shown(groups) == [("a", 0), ("b", 0), ("b", 1), ("a", 7)]
+
+
+def test_a_view_that_could_not_be_drawn_says_why(run_folder):
+    from embodied_mem.viewer.episode import episode_card
+    from embodied_mem.viewer.load import Trace
+
+    trace = find_runs(run_folder).evaluations[0].traces[0]
+    arrays = {name: value for name, value in trace.arrays.items() if name not in ("rgb", "depth")}
+    facts = {**trace.facts, "no_view": "cannot draw <pictures>"}
+    assert "No picture was recorded: cannot draw &lt;pictures&gt;." in episode_card(Trace(facts, arrays))

@@ -33,8 +33,9 @@ def tabletop_suite(name: str, about: str, level: int) -> Suite:
             kwargs={"level": level},
             agent_options=AGENT_OPTIONS,
             home_keys=("level",),
+            view_options={"render_mode": "rgb_array"},
             chance=chances[level],
         )
         for task, chances in CHANCES.items()
     )
-    return Suite(name, about, tasks, controls=("none", "wiped:5", "shuffled", "oracle"))
+    return Suite(name, about, tasks, controls=("none", "wiped:5", "shuffled", "oracle"), outcomes=True)
