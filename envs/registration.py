@@ -314,9 +314,9 @@ ENVIRONMENTS: tuple[Registration, ...] = (
         "WorM-v0",
         "embodied_mem.envs.probes.worm:WorM",
         "embodied_mem.envs.probes.worm:BatchedWorM",
-        "working-memory trials: study, wait, answer (7 of WorM's 10 tasks, as symbols)",
+        "working-memory trials: study, wait, answer (WorM's ten tasks, as symbols)",
         horizon="delay + 1 to T - 1 steps (5 to 15)",
-        memoryless=0.339,
+        memoryless=0.3875,
         oracle=1.0,
     ),
     Registration(
@@ -339,6 +339,15 @@ ENVIRONMENTS: tuple[Registration, ...] = (
         oracle=7.5,
     ),
     Registration(
+        "FreeMysteryPath-v0",
+        "embodied_mem.envs.probes.free_mystery_path:FreeMysteryPath",
+        "embodied_mem.envs.probes.free_mystery_path:BatchedFreeMysteryPath",
+        "cross an invisible path, moving by pixels; after a fall start again and remember (Memory Gym)",
+        horizon="up to the episode (512)",
+        memoryless=0.16,
+        oracle=1.0,
+    ),
+    Registration(
         "MortarMayhem-v0",
         "embodied_mem.envs.probes.mortar_mayhem:MortarMayhem",
         "embodied_mem.envs.probes.mortar_mayhem:BatchedMortarMayhem",
@@ -356,6 +365,15 @@ ENVIRONMENTS: tuple[Registration, ...] = (
         horizon="grows with the list",
         memoryless=0.05,
         oracle=5.8,
+    ),
+    Registration(
+        "FreeMortarMayhem-v0",
+        "embodied_mem.envs.probes.free_mortar_mayhem:FreeMortarMayhem",
+        "embodied_mem.envs.probes.free_mortar_mayhem:BatchedFreeMortarMayhem",
+        "watch a list of commands, then carry them out, moving by pixels (Memory Gym)",
+        horizon="4 to 280 steps, growing with the command",
+        memoryless=0.02,
+        oracle=1.0,
     ),
     Registration(
         "SearingSpotlights-v0",

@@ -1,6 +1,8 @@
-"""The compiled painter of board games: a floor per row and a few sprites on it."""
+"""What the board games share: the compiled painter, a floor per row and a few sprites on it, and free movement."""
 
 from __future__ import annotations
+
+import math
 
 import numba
 import numpy as np
@@ -35,3 +37,14 @@ def paint(
                 for x in range(sprite.shape[1]):
                     if sprite[y, x]:
                         out[i, top + y, left + x] = sprite[y, x]
+
+
+def velocity(actions: np.ndarray, speed: float) -> np.ndarray:
+    """Return steps (N, 2) float64, (y, x), of ``speed`` pixels in the direction of free movement.
+
+    Args:
+        actions: (N, 2) int64: 0 none, 1 left, 2 right; 0 none, 1 up, 2 down.
+    """
+    way = ((actions == 2).astype(np.float64) - (actions == 1))[:, ::-1]
+    diagonal = (actions != 0).all(axis=1)
+    return way * np.where(diagonal, speed * math.sqrt(0.5), speed)[:, None]

@@ -1,11 +1,12 @@
 """Mortar Mayhem: watch a list of commands, then carry them out in order, each before the other tiles burn.
 
-Rules of Memory Gym's grid form (Pleines et al. 2023), own implementation; free movement is not built. On an arena of 5
-x 5 tiles ``commands`` moves are shown one after another, each for ``show`` steps with ``pause`` steps between, while
-actions are ignored. Then, for one command after another, the agent has ``time`` steps to reach the tile the command
-leads to from the last one; for ``burn`` more steps all other tiles burn and it must stay there. Standing elsewhere then
-terminates. Each command carried out earns 0.1, and the last one terminates as success. Commands never lead off the
-arena; each is drawn evenly from those that fit. ``moves`` 5: right, down, left, up, stay; 9: the diagonals too.
+Rules of Memory Gym's grid form (Pleines et al. 2023), own implementation; `free_mortar_mayhem` moves freely. On an
+arena of 5 x 5 tiles ``commands`` moves are shown one after another, each for ``show`` steps with ``pause`` steps
+between, while actions are ignored. Then, for one command after another, the agent has ``time`` steps to reach the tile
+the command leads to from the last one; for ``burn`` more steps all other tiles burn and it must stay there. Standing
+elsewhere then terminates. Each command carried out earns 0.1, and the last one terminates as success. Commands never
+lead off the arena; each is drawn evenly from those that fit. ``moves`` 5: right, down, left, up, stay; 9: the diagonals
+too.
 
 Endless form (``EndlessMortarMayhem-v0``): one new command is shown, then the whole list so far is carried out from the
 present tile, then the next one is shown, and so on; the arena wraps around. Truncated after ``max_steps``, which is
@@ -97,10 +98,10 @@ class BatchedMortarMayhem(BatchedEnv):
             whole("burn", burn, 1),
             whole("max_steps", max_steps, 1),
         )
-        self.single_observation_space = spaces.Box(0.0, 1.0, (16,), np.float32)
+        self.single_observation_space = self._vector_space()
         if obs == "pixels":
             self.single_observation_space = spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8)
-        self.single_action_space = spaces.Discrete(4)
+        self.single_action_space = self._action_space()
         super().__init__(num_envs, **kwargs)
         n = self.num_envs
         self._at, self._target = np.zeros((n, 2), dtype=np.int64), np.zeros((n, 2), dtype=np.int64)
@@ -116,6 +117,12 @@ class BatchedMortarMayhem(BatchedEnv):
         # Per tile, the commands that fit come first.
         self._fits, self._count = np.argsort(~fits, axis=1, kind="stable"), fits.sum(axis=1)
         self._looks = _draw()
+
+    def _vector_space(self) -> spaces.Box:
+        return spaces.Box(0.0, 1.0, (16,), np.float32)
+
+    def _action_space(self) -> spaces.Space[Any]:
+        return spaces.Discrete(4)
 
     def _command(self, rows: np.ndarray, number: np.ndarray) -> np.ndarray:
         """Return the command ``number`` (M,) of ``rows`` (M,)."""
@@ -141,10 +148,7 @@ class BatchedMortarMayhem(BatchedEnv):
 
     def _advance(self, actions: np.ndarray, active: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         acts = active & ~self._shows
-        turn = (actions == TURN_RIGHT).astype(np.int64) - (actions == TURN_LEFT)
-        self._heading = (self._heading + turn * acts) & 3
-        to = self._at + MOVES[self._heading] * (acts & (actions == FORWARD))[:, None]
-        self._at = to % ARENA if self.endless else np.clip(to, 0, ARENA - 1)
+        self._move(actions, acts)
         self._clock += active
         self._t += active
         away = (self._at != self._target).any(axis=1)
@@ -160,6 +164,13 @@ class BatchedMortarMayhem(BatchedEnv):
         truncated = active & ~terminated & (self._t >= self.max_steps) if self.endless else np.zeros_like(won)
         self._success |= won | truncated
         return kept * np.float32(0.1), terminated, truncated
+
+    def _move(self, actions: np.ndarray, acts: np.ndarray) -> None:
+        """Move the agents of the rows that act (N,) bool."""
+        turn = (actions == TURN_RIGHT).astype(np.int64) - (actions == TURN_LEFT)
+        self._heading = (self._heading + turn * acts) & 3
+        to = self._at + MOVES[self._heading] * (acts & (actions == FORWARD))[:, None]
+        self._at = to % ARENA if self.endless else np.clip(to, 0, ARENA - 1)
 
     def _pass(self, rows: np.ndarray) -> np.ndarray:
         """Go on to the next command in ``rows`` (M,); return (N,) where the finite list has been carried out."""
@@ -205,12 +216,17 @@ class BatchedMortarMayhem(BatchedEnv):
         shown, burns = self._shown()
         out = np.empty((self.num_envs, SIZE, 3 * SIZE), dtype=np.uint8)
         tile = self._target[:, 0] * ARENA + self._target[:, 1]
-        kind = np.stack([self._heading, np.where(shown < 0, -1, 4 + shown)], axis=1)
+        sprite, place = self._agent()
+        kind = np.stack([sprite, np.where(shown < 0, -1, 4 + shown)], axis=1)
         middle = np.full_like(self._at, (SIZE - TILE) // 2)
-        corner = np.stack([EDGE + self._at * TILE, middle], axis=1)
+        corner = np.stack([EDGE + place, middle], axis=1)
         floors, sprites = self._looks
         paint(out, floors, np.where(burns, 1 + tile, 0), sprites, kind, corner)
         return out.reshape(self.num_envs, SIZE, SIZE, 3)
+
+    def _agent(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the sprite of the agent (N,) and its top left pixel in the arena (N, 2)."""
+        return self._heading, self._at * TILE
 
     def _render(self, row: int) -> np.ndarray:
         return self._pictures()[row]

@@ -1,8 +1,8 @@
 """Mystery Path: cross an invisible path; who falls off starts again and must remember where it went wrong.
 
-Rules of Memory Gym's grid form (Pleines et al. 2023), own implementation; free movement is not built. On a grid of 7 x
-7 an invisible path leads from the origin, which is shown, on one border to the goal, not shown, on the opposite one.
-The step that leaves the path shows the fall (a red cross) and at the next one, whose action is ignored, the agent
+Rules of Memory Gym's grid form (Pleines et al. 2023), own implementation (`free_mystery_path` moves freely). On a grid
+of 7 x 7 an invisible path leads from the origin, shown, on one border to the goal, not shown, on the opposite one. The
+step that leaves the path shows the fall (a red cross) and at the next one, whose action is ignored, the agent
 stands on the origin again. Reaching the goal earns 1 and terminates; ``reward_progress`` is paid for every new farthest
 cell of the path. Truncated after ``max_steps``. Paths are ours: from one line of cells across the way to the next they
 shift by -2 to 2 cells, evenly (mirrored at the border), and never turn back.
@@ -81,10 +81,10 @@ class BatchedMysteryPath(BatchedEnv):
             raise UsageError(f"expected obs 'pixels' or 'vector', got {obs!r}")
         self.endless, self.obs, self.max_steps = bool(endless), obs, whole("max_steps", max_steps, 1)
         self.reward_progress = float(reward_progress if reward_progress is not None else 0.1 if endless else 0.0)
-        self.single_observation_space = spaces.Box(0.0, np.inf if endless else 1.0, (10,), np.float32)
+        self.single_observation_space = self._vector_space()
         if obs == "pixels":
             self.single_observation_space = spaces.Box(0, 255, (GRID * TILE, GRID * TILE, 3), np.uint8)
-        self.single_action_space = spaces.Discrete(4)
+        self.single_action_space = self._action_space()
         super().__init__(num_envs, **kwargs)
         n = self.num_envs
         # Where each path enters every column that can be reached, and one more.
@@ -98,6 +98,12 @@ class BatchedMysteryPath(BatchedEnv):
         )
         self._fallen, self._success = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
         self._looks = _draw()
+
+    def _vector_space(self) -> spaces.Box:
+        return spaces.Box(0.0, np.inf if self.endless else 1.0, (10,), np.float32)
+
+    def _action_space(self) -> spaces.Space[Any]:
+        return spaces.Discrete(4)
 
     def _entry(self, column: np.ndarray | int) -> np.ndarray:
         """Return the row in which each path comes into ``column`` (N,); where it leaves is the next one's entry."""
@@ -121,15 +127,7 @@ class BatchedMysteryPath(BatchedEnv):
     def _advance(self, actions: np.ndarray, active: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         returns = self._fallen & active
         acts = active & ~self._fallen
-        turn = (actions == TURN_RIGHT).astype(np.int64) - (actions == TURN_LEFT)
-        self._heading = (self._heading + turn * acts) & 3
-        walks = acts & (actions == FORWARD)
-        row, column = self._row + _DR[self._heading], self._column + _DC[self._heading]
-        walks &= (row >= 0) & (row < GRID) & (column >= 0)
-        if not self.endless:
-            walks &= column < GRID
-        self._row = np.where(returns, self._entry(0), np.where(walks, row, self._row))
-        self._column = np.where(returns, 0, np.where(walks, column, self._column))
+        walks = self._move(actions, acts, returns)
         here, there = self._entry(self._column), self._entry(self._column + 1)
         on_path = (self._row >= np.minimum(here, there)) & (self._row <= np.maximum(here, there))
         falls = walks & ~on_path
@@ -162,6 +160,19 @@ class BatchedMysteryPath(BatchedEnv):
         if self.endless:
             self._success |= truncated
         return reward.astype(np.float32), terminated, truncated
+
+    def _move(self, actions: np.ndarray, acts: np.ndarray, returns: np.ndarray) -> np.ndarray:
+        """Move the agents of the rows that act, put those that return on the origin; return (N,) who walked."""
+        turn = (actions == TURN_RIGHT).astype(np.int64) - (actions == TURN_LEFT)
+        self._heading = (self._heading + turn * acts) & 3
+        walks = acts & (actions == FORWARD)
+        row, column = self._row + _DR[self._heading], self._column + _DC[self._heading]
+        walks &= (row >= 0) & (row < GRID) & (column >= 0)
+        if not self.endless:
+            walks &= column < GRID
+        self._row = np.where(returns, self._entry(0), np.where(walks, row, self._row))
+        self._column = np.where(returns, 0, np.where(walks, column, self._column))
+        return walks
 
     def _places(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return cell of origin (N, 2), cell of agent (N, 2), heading (N,) and the columns passed (N,), as shown."""

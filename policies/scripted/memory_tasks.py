@@ -133,3 +133,18 @@ class SearingSpotlightsOracle(ProbeOracle):
         """Return (B, 2): 0 none, 1 left or up, 2 right or down."""
         way = facts["spotlights_goal"] - facts["spotlights_agent"]
         return np.where(way > 1.0, 2, np.where(way < -1.0, 1, 0))
+
+
+@register(
+    "agent",
+    "free-movement-oracle",
+    oracle_for=("embodied_mem/FreeMysteryPath-v0", "embodied_mem/FreeMortarMayhem-v0"),
+    about="best play of FreeMysteryPath and FreeMortarMayhem",
+)
+class FreeMovementOracle(ProbeOracle):
+    """Goes to the middle of the next cell of the path or of the commanded tile, and stays there."""
+
+    def choose(self, facts: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return (B, 2): 0 none, 1 left or up, 2 right or down; steps of 3 pixels end within 1.5 of the middle."""
+        way = facts["free_way"]
+        return np.where(way > 1.5, 2, np.where(way < -1.5, 1, 0))

@@ -7,13 +7,14 @@ from embodied_mem.policies.scripted.memory_tasks import StreamOracle
 
 TASKS = (
     "item_recognition serial_recall serial_recognition change_detection complex_span memory_updating "
-    "spatial_coordination"
+    "spatial_coordination spatial_free_recall spatial_integration task_switching"
 ).split()
 STUDY, EXTRA, PROBE = range(3)
+ASKS_ITEMS = ("serial_recall", "complex_span", "memory_updating")
 
 
 def play(policy, rows=1000, seed=0, **kwargs):
-    """Return observations (T, N, 26), answers (T, N), rewards (T, N) and the last info of one episode per row."""
+    """Return observations (T, N, 29), answers (T, N), rewards (T, N) and the last info of one episode per row."""
     env = make_vec("WorM-v0", rows, autoreset_mode="DISABLED", **kwargs)
     observed, _ = env.reset(seed=seed)
     seen, answers, rewards = [], [], []
@@ -31,13 +32,17 @@ def oracle(env, seen):
 
 
 def frames(seen, row):
-    """Return the frames of a row that are not blank as (phase, item, place), None where there is none."""
+    """Return the frames of a row that are not blank as (phase, item, place), None where there is none.
+
+    Several places are a tuple.
+    """
     found = []
     for frame in seen[:, row]:
         if frame.any():
-            item, place = frame[10:18], frame[18:26]
-            shown = [int(part.argmax()) if part.any() else None for part in (item, place)]
-            found.append((int(frame[7:10].argmax()), *shown))
+            item, place = (np.flatnonzero(part).tolist() for part in (frame[13:21], frame[21:29]))
+            assert len(item) <= 1 and frame[10:13].sum() == 1
+            spots = tuple(place) if len(place) > 1 else place[0] if place else None
+            found.append((int(frame[10:13].argmax()), item[0] if item else None, spots))
     return found
 
 
@@ -54,6 +59,23 @@ def solve(task, shown):
         return [items[place] for _, place in probes]
     if task == "serial_recognition":
         return [int(items[place] == item) for item, place in probes]
+    if task == "spatial_free_recall":
+        assert [place for _, place in probes] == list(range(8)) and len(study) == 4
+        return [int(place in [spot for _, spot in study]) for _, place in probes]
+    if task == "spatial_integration":
+        parts = [spot for _, spots in study for spot in spots]
+        assert len(study) == 2 and len(set(parts)) == 4 == len(probes[0][1])
+        return [int(set(parts) == set(probes[0][1]))]
+    if task == "task_switching":
+        found = []
+        for phase, item, place in shown:
+            if phase == EXTRA:
+                rule = item
+            else:
+                assert (item >= 4) != (place >= 4)
+                found.append(int((place if rule else item) >= 4))
+        assert len(extra) == 2 and [phase for phase, *_ in shown] == [EXTRA, PROBE, PROBE, EXTRA, PROBE, PROBE]
+        return found
     held = {place: item for item, place in study}
     assert len(held) == 4
     if task == "change_detection":
@@ -69,29 +91,29 @@ def solve(task, shown):
 def test_the_answers_follow_from_the_frames_and_are_balanced(task):
     seen, answers, rewards, info = play(oracle, rows=1000, tasks=task)
     number = TASKS.index(task)
-    assert all((frame[:, :7].argmax(1) == number)[frame.any(1)].all() for frame in seen)
+    assert all((frame[:, :10].argmax(1) == number)[frame.any(1)].all() for frame in seen)
     for row in range(200):
         shown = frames(seen, row)
         assert len(shown) == len(seen) - 4, "the delay is four blanks"
         assert solve(task, shown) == answers[answers[:, row] >= 0, row].tolist()
     assert info["success"].all() and rewards.sum(0) == pytest.approx(np.ones(1000), abs=1e-5)
     asked = answers[answers >= 0]
-    kinds = 8 if task in ("serial_recall", "complex_span", "memory_updating") else 2
+    kinds = 8 if task in ASKS_ITEMS else 2
     assert np.bincount(asked, minlength=kinds) / len(asked) == pytest.approx(np.full(kinds, 1 / kinds), abs=0.05)
 
 
 def test_play_without_memory_is_at_chance_over_all_tasks():
     def react(env, seen):
         # What is shown tells nothing: the item shown for a recognition, else a constant.
-        return (seen[-1][:, 10:18].argmax(1) > 3).astype(np.int64)
+        return (seen[-1][:, 13:21].argmax(1) > 3).astype(np.int64)
 
     seen, _, rewards, info = play(react, rows=6000)
     total = rewards.sum(0)
-    assert total.mean() == pytest.approx((2 + 3 / 8) / 7, abs=0.02)
-    task = seen[-1, :, :7].argmax(1)
-    assert np.bincount(task) / 6000 == pytest.approx(np.full(7, 1 / 7), abs=0.02)
-    chance = [total[task == k].mean() for k in range(7)]
-    assert chance == pytest.approx([0.5, 1 / 8, 0.5, 0.5, 1 / 8, 1 / 8, 0.5], abs=0.06)
+    assert total.mean() == pytest.approx((3.5 + 3 / 8) / 10, abs=0.02)
+    task = seen[-1, :, :10].argmax(1)
+    assert np.bincount(task) / 6000 == pytest.approx(np.full(10, 1 / 10), abs=0.02)
+    chance = [total[task == k].mean() for k in range(10)]
+    assert chance == pytest.approx([1 / 8 if task in ASKS_ITEMS else 0.5 for task in TASKS], abs=0.06)
     assert len(seen) == 4 + 4 + 4 + 4, "all trials take as long as the longest"
 
 
@@ -104,6 +126,7 @@ def test_play_without_memory_is_at_chance_over_all_tasks():
         ({"load": 8}, r"load in \[2, 7\]"),
         ({"places": 2}, "places >= 4"),
         ({"delay": -1}, "delay >= 0"),
+        ({"places": 14}, "places <= 12 with spatial_integration"),
     ],
 )
 def test_bad_settings(kwargs, expected):
