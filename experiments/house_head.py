@@ -1,6 +1,6 @@
 """Trains the question head of ``house-head`` on tours of train houses and writes the weights of the package.
 
-python -m embodied_mem.experiments.house_head [--short 8] [--middle 6] [--long 2] [--each 2] [--epochs 3] [--out FILE]
+python -m embodied_mem.experiments.house_head [--short 16] [--middle 10] [--long 4] [--longest 1] [--each 3] [--out FILE]
 
 Every stream is encoded once with the shipped encoder; questions are asked of the whole history and of several memories
 of drawn sizes, one example in twelve of nothing at all, so that the head learns what cannot be known. One thread, some
@@ -23,12 +23,12 @@ from embodied_mem.files import atomic_write_bytes
 from embodied_mem.perception.house_view import HouseViewNet, load_net
 from embodied_mem.perception.house_words import COLOUR_WORDS, THINGS, WIDTH, pair_name
 from embodied_mem.stream.house_tour.head import WEIGHTS, HouseHead, Parsed, parse
-from embodied_mem.stream.house_tour.questions import CHANCE, KINDS, TEMPLATES, ask
-from embodied_mem.stream.house_tour.replay import encode_stream, replay
+from embodied_mem.stream.house_tour.questions import CHANCE, KINDS, STATED, TEMPLATES, ask
+from embodied_mem.stream.house_tour.replay import Reading, encode_cached, replay
 from embodied_mem.stream.house_tour.tours import TourStream
 from embodied_mem.stream.memory import StreamMemory, make_stream_memory
 
-SIZES = {"short": (120, 1), "middle": (1200, 3), "long": (4800, 6)}
+SIZES = {"short": (120, 1), "middle": (1200, 3), "long": (4800, 6), "longest": (14400, 8)}
 """Seconds and houses of training streams."""
 OTHER = (
     "What is the weather like?", "Who are you?", "How much does it cost?", "What day is it today?", "Tell me a story",
@@ -48,21 +48,26 @@ def memories(draw: np.random.Generator) -> list[StreamMemory]:
         make_stream_memory("uniform", slots=slots),
         make_stream_memory("flash_vstream", csm_slots=max(6, slots // 2), pool=1, alpha=alpha),
         make_stream_memory("movie_chat", long_len=max(8, slots)),
+        make_stream_memory("sparse_events", events=4 * slots, parts=int(draw.integers(12, 33))),
     ]  # fmt: skip
 
 
-def examples(net: HouseViewNet, counts: dict[str, int], split: str, seed: int, each: int) -> list[Example]:
-    """Return questions with what some memory holds at their time."""
+def examples(
+    net: HouseViewNet, counts: dict[str, int], split: str, seed: int, each: int, cache: Path | None = None
+) -> list[Example]:
+    """Return questions with what some memory holds at their time; ``cache`` is a folder for tokens."""
     found: list[Example] = []
     for length, count in counts.items():
         seconds, houses = SIZES[length]
         for number in range(count):
             stream_seed = seed * 100_000 + 10_000 * list(SIZES).index(length) + number
-            done = encode_stream(TourStream(seconds, stream_seed, split, houses), net)
+            tour = TourStream(seconds, stream_seed, split, houses)
+            done = encode_cached(cache, f"{split}-{seconds}-{houses}-{stream_seed}", tour, net)
             draw = np.random.default_rng(stream_seed)
             for memory in memories(draw):
                 questions = ask(done.log, each, int(draw.integers(1 << 30)))
-                for got in replay(memory, done.tokens, questions):
+                reading: Reading = "whole" if memory.bounded is False or draw.random() < 0.5 else "question"
+                for got in replay(memory, done.tokens, questions, reading):
                     q = got.question
                     evidence = got.evidence
                     found.append((parse(q.kind, q.text, q.options), evidence.tokens, evidence.times, q.answer))
@@ -107,7 +112,8 @@ def train_kinds(head: HouseHead, steps: int, seed: int) -> None:
                 text = str(draw.choice(OTHER))
             else:
                 things = [pair_name(int(draw.integers(120))) for _ in range(2)]
-                text = str(draw.choice(TEMPLATES[KINDS[label]])).format(x=things[0], y=things[1].split()[1])
+                forms = (*TEMPLATES[KINDS[label]], *STATED.get(KINDS[label], ()))
+                text = str(draw.choice(forms)).format(x=things[0], y=things[1].split()[1])
             words = text.split()
             kept = [word for word in words if draw.random() > 0.1 or word.strip("?") in (*THINGS, *COLOUR_WORDS)]
             texts.append(" ".join(kept) or text)
@@ -135,10 +141,11 @@ def accuracy(head: HouseHead, data: list[Example]) -> dict[str, float]:
 def main(words: Sequence[str] | None = None) -> None:
     """Train and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in {"short": 8, "middle": 6, "long": 2, "each": 2, "epochs": 3, "seed": 0}.items():
+    for name, value in {"short": 16, "middle": 10, "long": 4, "longest": 1, "each": 3, "epochs": 3, "seed": 0}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--rate", type=float, default=1e-2)
     parser.add_argument("--encoder", type=Path, default=None, help="other weights of the encoder")
+    parser.add_argument("--cache", type=Path, default=None, help="folder for the tokens of streams")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     given = parser.parse_args(words)
     torch.set_num_threads(1)
@@ -149,12 +156,12 @@ def main(words: Sequence[str] | None = None) -> None:
     train_kinds(head, 300, given.seed)
     counts = {name: getattr(given, name) for name in SIZES}
     # other streams than those of the encoder: its tokens are worse on what it was not trained on
-    data = examples(net, counts, "train", given.seed + 50, given.each)
+    data = examples(net, counts, "train", given.seed + 50, given.each, given.cache)
     print(len(data), "examples", flush=True)
     train(head, data, given.epochs, given.rate, given.seed)
     head.eval()
     atomic_write_bytes(given.out, save({name: value.contiguous() for name, value in head.state_dict().items()}))
-    test = examples(net, {"short": 4, "middle": 3, "long": 1}, "test", given.seed + 60, given.each)
+    test = examples(net, {"short": 4, "middle": 3, "long": 1}, "test", given.seed + 60, given.each, given.cache)
     print(json.dumps({name: round(value, 3) for name, value in accuracy(head, test).items()}))
 
 

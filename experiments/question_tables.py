@@ -7,7 +7,15 @@ from typing import Any
 
 from embodied_mem.stream.house_tour.questions import KINDS
 
-_COSTS = {"bytes": "bytes", "tokens": "tokens", "write_ms": "write", "read_ms": "read", "head_ms": "answer"}
+_COSTS = {
+    "bytes": "bytes",
+    "tokens": "tokens",
+    "decode_ms": "decode",
+    "encode_ms": "encode",
+    "write_ms": "write",
+    "retrieve_ms": "retrieve",
+    "answer_ms": "answer",
+}
 
 
 def render_questions(result: Mapping[str, Any]) -> list[str]:
@@ -26,14 +34,14 @@ def render_questions(result: Mapping[str, Any]) -> list[str]:
         ]
         lines.append("")
     for task, found in result["tasks"].items():
-        columns = {first: found["metrics"], **found["controls"]}
+        columns = {name: c for name, c in {first: found["metrics"], **found["controls"]}.items() if c}
         lines += [f"**{task}**, {found['episodes']} streams: accuracy", "", *_head(["all", *KINDS])]
         for name, column in columns.items():
             kinds = [_plain(column.get(f"success_{kind}")) for kind in KINDS]
             lines.append(_row(name, [_rate(column["success"]), *kinds]))
         lines += ["", f"**{task}**: cost, milliseconds of CPU time", "", *_head([*_COSTS.values(), "p95, wall"])]
         for name, column in columns.items():
-            costs = [_plain(column.get(key)) for key in (*_COSTS, "answer_p95_ms")]
+            costs = [_plain(column.get(key)) for key in (*_COSTS, "wall_p95_ms")]
             lines.append(_row(name, costs))
         lines += ["", f"**{task}**: accuracy by age of the evidence, share of the stream so far", ""]
         lines += _head([f"{k / 10:.1f}-{(k + 1) / 10:.1f}" for k in range(10)])

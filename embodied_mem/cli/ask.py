@@ -145,6 +145,7 @@ def _result(running: Any, answerer: Any, name: str, answers: list[dict[str, Any]
         "until_s": second(running.memory.until_s),
         "frames": asdict(running.counters()),
         "memory_bytes": running.memory.nbytes(),
+        "timings_ms": running.timings_ms(),
         "session": running.config.checkpoint,
         "out": str(folder) if answers else None,
     }

@@ -136,10 +136,12 @@ def answered(result: dict[str, Any]) -> list[Table]:
     for name, found in result["tasks"].items():
         table = Table(title=f"{name}: {found['episodes']} streams", title_justify="left")
         table.add_column("memory", no_wrap=True)
-        for column in ("accuracy", "bytes", "read ms", "answer ms"):
+        for column in ("accuracy", "bytes", "retrieve ms", "answer ms"):
             table.add_column(column, justify="right", no_wrap=True)
         for row, metrics in {result["config"]["memories"][0]: found["metrics"], **found["controls"]}.items():
-            costs = [metrics[key]["mean"] for key in ("bytes", "read_ms", "head_ms")]
+            if not metrics:
+                continue
+            costs = [metrics[key]["mean"] for key in ("bytes", "retrieve_ms", "answer_ms")]
             table.add_row(row, _cell(metrics["success"]), *("-" if cost is None else f"{cost:.4g}" for cost in costs))
         tables.append(table)
     return tables

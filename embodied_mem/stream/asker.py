@@ -9,6 +9,7 @@ either, the confidence is None, never a guess.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -41,6 +42,8 @@ class Reply:
     """The lines of the evidence that are worth showing, in time order."""
     frames: tuple[KeyFrame, ...]
     """The key frames of the evidence that are worth showing, in time order."""
+    retrieve_ms: float = 0.0
+    """Milliseconds that recalling the evidence took; `Answer.total_ms` is the answer's own."""
 
     @property
     def text(self) -> str:
@@ -94,7 +97,9 @@ class Asker:
             snapshot = snapshot.before(at_s)
         if not snapshot.width:
             query = None
+        began = time.perf_counter()
         evidence = snapshot.read(query, self.budget)
+        retrieve_ms = 1000 * (time.perf_counter() - began)
         embeds = self.answerer.capabilities.embeds
         request = request_for(question, evidence, options=options, embeds=embeds, system=SYSTEM + ASK)
         said = None if on_text is None else lambda text: on_text(unfinished(text))
@@ -113,6 +118,7 @@ class Asker:
             evidence,
             self._spans(evidence, answer, query),
             self._frames(evidence, answer, query),
+            retrieve_ms,
         )
 
     def _spans(self, evidence: Evidence, answer: Answer, query: np.ndarray | None) -> tuple[Span, ...]:

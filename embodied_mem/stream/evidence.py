@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -73,6 +74,8 @@ class Snapshot:
     """What is held, by store."""
     recall: Recall
     """How the memory reads."""
+    since_s: float = -math.inf
+    """Seconds; what ended at or before them is left out."""
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -83,6 +86,11 @@ class Snapshot:
         """Return the snapshot without what reaches beyond ``t_s`` seconds (a question about an earlier moment)."""
         stores = {name: tuple(e for e in part if e.t1 <= t_s) for name, part in self.stores.items()}
         return dataclasses.replace(self, stores=stores, until_s=min(self.until_s, t_s))
+
+    def since(self, t_s: float) -> Snapshot:
+        """Return the snapshot without what ended at or before ``t_s`` seconds."""
+        stores = {name: tuple(e for e in part if e.t1 > t_s) for name, part in self.stores.items()}
+        return dataclasses.replace(self, stores=stores, since_s=max(self.since_s, t_s))
 
     def read(self, query: Tensor | np.ndarray | None = None, budget: int | None = None) -> Evidence:
         """Return what is recalled for a question.

@@ -19,6 +19,7 @@ import math
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ from embodied_mem.stream.queue import POLICIES, BoundedQueue, Policy
 from embodied_mem.stream.standing import OnAlert, StandingQueries
 
 _TIMINGS_KEPT = 512
+STAGES = ("decode", "encode", "write", "snapshot", "retrieve", "answer", "checkpoint")
+"""What `Session.timings_ms` tells the time of; decoding a live source is mostly waiting for it."""
 
 
 @dataclass(frozen=True)
@@ -136,9 +139,7 @@ class Session:
         self._written = self._refused = self._checkpoints = self._busy = 0
         self._error: BaseException | None = None
         self._reports: deque[str] = deque(maxlen=64)
-        self._spans: dict[str, deque[float]] = {
-            name: deque(maxlen=_TIMINGS_KEPT) for name in ("encode", "write", "snapshot", "checkpoint")
-        }
+        self._spans: dict[str, deque[float]] = {name: deque(maxlen=_TIMINGS_KEPT) for name in STAGES}
 
     def _resume(self, folder: str) -> None:
         name, memory, facts = load_memory(folder)
@@ -187,7 +188,7 @@ class Session:
         if left <= 0:
             return 0
         held, self._held = self._held, None
-        for frame in itertools.chain(() if held is None else (held,), self.source):
+        for frame in itertools.chain(() if held is None else (held,), self._decoded()):
             if frame.t_s + self._shift_s > end_s:
                 self._held = frame
                 break
@@ -261,7 +262,10 @@ class Session:
 
     def ask(self, question: str, asker: Asker, **options: Any) -> Reply:
         """Ask the memory as it is now, see `Asker.ask`."""
-        return asker.ask(self.snapshot(), question, query=self.query(question), **options)
+        reply = asker.ask(self.snapshot(), question, query=self.query(question), **options)
+        self._spans["retrieve"].append(reply.retrieve_ms / 1000)
+        self._spans["answer"].append(reply.answer.total_ms / 1000)
+        return reply
 
     def tell_when(self, question: str, asker: Asker, on_alert: OnAlert, **options: Any) -> StandingQueries:
         """Call ``on_alert`` whenever the answer to ``question`` turns to yes, from now on.
@@ -315,7 +319,7 @@ class Session:
             )
 
     def timings_ms(self) -> dict[str, float | None]:
-        """Return the mean milliseconds of the latest encodings, writes, snapshots and checkpoints; None before any."""
+        """Return the mean milliseconds of the latest times of every stage (`STAGES`); None before any."""
         spans = {name: list(values) for name, values in self._spans.items()}
         return {name: 1000 * sum(v) / len(v) if v else None for name, v in spans.items()}
 
@@ -330,9 +334,16 @@ class Session:
         self._sampler.taken(frame.t_s)
         return True
 
+    def _decoded(self) -> Iterator[Frame]:
+        began = time.perf_counter()
+        for frame in self.source:
+            self._spans["decode"].append(time.perf_counter() - began)
+            yield frame
+            began = time.perf_counter()
+
     def _read_frames(self) -> None:
         try:
-            for frame in self.source:
+            for frame in self._decoded():
                 self.latest = frame
                 if self._wanted(frame) and not self._queue.put(frame):
                     return

@@ -10,7 +10,6 @@ question is put less often.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 import re
@@ -22,7 +21,6 @@ from typing import TYPE_CHECKING
 
 from embodied_mem.errors import UsageError
 from embodied_mem.stream.asker import Asker, Reply
-from embodied_mem.stream.evidence import Snapshot
 
 if TYPE_CHECKING:
     from embodied_mem.stream.session import Session
@@ -148,9 +146,10 @@ class StandingQueries:
             self.check()
 
     def _put(self, number: int, item: _Watched) -> None:
-        snapshot = since(self.session.snapshot(), item.since_s)
+        snapshot = self.session.snapshot().since(item.since_s)
         item.asked_s = snapshot.until_s
-        if not snapshot.entries:
+        # a memory without stores keeps no entries and shows what it has when it is read
+        if snapshot.stores and not snapshot.entries:
             return
         try:
             query = self.session.query(item.question)
@@ -169,12 +168,6 @@ class StandingQueries:
         if yes and item.armed and number in self.questions:
             self.on_alert(Alert(number, item.question, snapshot.until_s, reply))
         item.armed = not yes
-
-
-def since(snapshot: Snapshot, t_s: float) -> Snapshot:
-    """Return the snapshot without what ended at or before ``t_s`` seconds."""
-    stores = {name: tuple(e for e in part if e.t1 > t_s) for name, part in snapshot.stores.items()}
-    return dataclasses.replace(snapshot, stores=stores)
 
 
 def to_be_told(text: str) -> str | None:

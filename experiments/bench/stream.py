@@ -1,11 +1,13 @@
 """``embodied-mem bench stream``: does a stream memory stay as fast and as small as it was?
 
-Every registered stream memory gets the same stream: 4 tokens of width 64 per frame, scenes of 20 to 300 frames with
-noise, no key frames. Per memory:
+Every registered stream memory gets the same stream: 4 tokens of width 128 per frame, numbers in 0..1 as the encoder
+``house`` gives them, scenes of 20 to 300 frames with noise, no key frames. Per memory:
 
     snapshot_p95_ms               95th percentile of `snapshot` after 100 000 frames
     ratio_ingest_100k_over_1k     time of a write after 100 000 frames over that after 1 000, in turns
     ratio_bytes_100k_over_warm    most bytes around 100 000 frames over most bytes around 20 000
+    ratio_answer_10h_over_2min    time of snapshot, read of 256 tokens and answer by `house-head` after 36 000 frames
+                                  over that after 120, in turns
 
 Frames are one second apart, so that memories of hours are full when they are called warm. The plain names are those of
 the worst bounded memory. Times are CPU times of the process.
@@ -14,22 +16,48 @@ the worst bounded memory. Times are CPU times of the process.
 from __future__ import annotations
 
 import time
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from embodied_mem import registry
 from embodied_mem.experiments.bench.timing import median_metric, one_thread
+from embodied_mem.perception.house_words import WALL_WORDS, concepts_of
 from embodied_mem.registry import register
 from embodied_mem.results import make_result, metric
+from embodied_mem.stream.answerers import Answerer, make_answerer, request_for
+from embodied_mem.stream.asker import BUDGET
 from embodied_mem.stream.memory import StreamMemory, make_stream_memory
 
-TOKENS, WIDTH = 4, 64
-FIGURES = ("snapshot_p95_ms", "ratio_ingest_100k_over_1k", "ratio_bytes_100k_over_warm")
-TARGETS = {"snapshot_p95_ms": 5.0, "ratio_ingest_100k_over_1k": 1.2, "ratio_bytes_100k_over_warm": 1.05}
+TOKENS, WIDTH = 4, 128
+TARGETS = {
+    "snapshot_p95_ms": 5.0,
+    "ratio_ingest_100k_over_1k": 1.1,
+    "ratio_bytes_100k_over_warm": 1.05,
+    "ratio_answer_10h_over_2min": 1.2,
+}
 """What bounded memories should stay under."""
+FIGURES = tuple(TARGETS)
+QUESTION = "Between walls of which colour was the red bed last seen?"
 
 Metrics = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many frames come before what is measured."""
+
+    long: int
+    """Frames in all."""
+    base: int
+    """Frames after which an early write is timed."""
+    hours: int
+    """Frames after which a late answer is timed."""
+    minutes: int
+    """Frames after which an early answer is timed."""
+    bursts: int
+    """Repetitions."""
 
 
 @register("bench", "stream", about="stream memories after 100 000 frames: snapshot time, ingest and bytes over before")
@@ -42,14 +70,15 @@ def run(*, device: str = "cpu", seconds: float | None = None, quick: bool = Fals
         quick: a hundredth of the frames, not to be quoted.
     """
     began = time.perf_counter()
-    long, base, bursts = (1_000, 100, 5) if quick else (100_000, 1_000, 31)
+    plan = Plan(1_000, 100, 360, 60, 5) if quick else Plan(100_000, 1_000, 36_000, 120, 31)
     frames = scenes(2_000)
     tasks: dict[str, Any] = {}
     metrics: Metrics = {}
     notes = ["device: stream memories live on the CPU"]
     with one_thread():
+        answerer = make_answerer("house-head")
         for name in registry.names("stream_memory"):
-            found = _measure(name, frames, long, base, bursts)
+            found = _measure(name, frames, plan, answerer)
             tasks[name] = {"metrics": found, "controls": {}, "episodes": None}
             metrics |= _named(name, found)
     for figure in FIGURES:
@@ -61,12 +90,10 @@ def run(*, device: str = "cpu", seconds: float | None = None, quick: bool = Fals
             if value is not None and value > TARGETS[figure] and not quick:
                 notes.append(f"{figure} of {name} is {value:.3g}, above {TARGETS[figure]}")
     config = {
-        "frames": long,
-        "base": base,
-        "warm": long // 5,
+        **asdict(plan),
+        "warm": plan.long // 5,
         "tokens": TOKENS,
         "width": WIDTH,
-        "bursts": bursts,
         "quick": quick,
         "targets": TARGETS,
     }
@@ -80,25 +107,32 @@ def scenes(count: int, seed: int = 0) -> np.ndarray:
     lengths: list[int] = []
     while sum(lengths) < count:
         lengths.append(int(draw.integers(20, 301)))
-    centres = draw.standard_normal((len(lengths), TOKENS, WIDTH))
+    size = (len(lengths), TOKENS, WIDTH)
+    centres = draw.random(size) * (draw.random(size) < 0.15)
     frames = np.repeat(centres, lengths, axis=0)[:count]
-    return (frames + 0.2 * draw.standard_normal(frames.shape)).astype(np.float32)
+    return np.clip(frames + 0.05 * draw.standard_normal(frames.shape), 0, 1).astype(np.float32)
 
 
-def _measure(name: str, frames: np.ndarray, long: int, base: int, bursts: int) -> Metrics:
-    memory = make_stream_memory(name)
-    _write(memory, frames, base)
+def _measure(name: str, frames: np.ndarray, plan: Plan, answerer: Answerer) -> Metrics:
+    memory, other = make_stream_memory(name), make_stream_memory(name)
+    _write(memory, frames, plan.minutes)
+    other.load_state_dict(memory.state_dict())
+    _write(memory, frames, plan.base - memory.version)
     early = memory.state_dict()
-    warm = _most_bytes(memory, frames, long // 5)
-    size, late = _most_bytes(memory, frames, long), memory.state_dict()
+    warm = _most_bytes(memory, frames, plan.long // 5)
+    _write(memory, frames, plan.hours - memory.version)
+    waits = []
+    for _ in range(plan.bursts):
+        first = _answer(other, answerer)
+        waits.append(_answer(memory, answerer) / first)
+    size, late = _most_bytes(memory, frames, plan.long), memory.state_dict()
     snapshots = []
-    for _ in range(20 * bursts):
+    for _ in range(20 * plan.bursts):
         start = time.process_time()
         memory.snapshot()
         snapshots.append(1000 * (time.process_time() - start))
-    other = make_stream_memory(name)
     ratios = []
-    for _ in range(bursts):
+    for _ in range(plan.bursts):
         # both go back to where they were, so that neither grows while it is measured
         other.load_state_dict(early)
         memory.load_state_dict(late)
@@ -107,6 +141,7 @@ def _measure(name: str, frames: np.ndarray, long: int, base: int, bursts: int) -
         "snapshot_p95_ms": metric(float(np.percentile(snapshots, 95)), n=len(snapshots)),
         "ratio_ingest_100k_over_1k": median_metric(np.array(ratios)),
         "ratio_bytes_100k_over_warm": metric(size / warm if warm else 1.0 if size == warm else None),
+        "ratio_answer_10h_over_2min": median_metric(np.array(waits)),
         "ingest_us": metric(1e6 * _write(memory, frames, 100) / 100),
         "bytes": metric(float(size)),
     }
@@ -132,12 +167,21 @@ def _write(memory: StreamMemory, frames: np.ndarray, count: int) -> float:
     return time.process_time() - start
 
 
+def _answer(memory: StreamMemory, answerer: Answerer) -> float:
+    """Return the CPU seconds of one question."""
+    start = time.process_time()
+    evidence = memory.snapshot().read(concepts_of(QUESTION), BUDGET)
+    answerer.answer(request_for(QUESTION, evidence, options=WALL_WORDS[:4], embeds=True))
+    return time.process_time() - start
+
+
 def _named(name: str, found: Metrics) -> Metrics:
     """Return the figures under names that hold the memory's."""
     keys = {
         "snapshot_p95_ms": f"{name}_snapshot_p95_ms",
         "ratio_ingest_100k_over_1k": f"ratio_{name}_ingest_100k_over_1k",
         "ratio_bytes_100k_over_warm": f"ratio_{name}_bytes_100k_over_warm",
+        "ratio_answer_10h_over_2min": f"ratio_{name}_answer_10h_over_2min",
         "ingest_us": f"{name}_ingest_us",
         "bytes": f"{name}_bytes",
     }

@@ -13,7 +13,7 @@ import pytest
 from embodied_mem.errors import UsageError
 from embodied_mem.stream.checkpoint import has_checkpoint, load_memory
 from embodied_mem.stream.encode import GridEncoder, make_frame_encoder
-from embodied_mem.stream.session import Session, SessionConfig
+from embodied_mem.stream.session import STAGES, Session, SessionConfig
 from embodied_mem.stream.sources import ArraySource
 
 
@@ -39,7 +39,8 @@ def test_threads_and_a_plain_loop_give_the_same_memory():
         assert held(threaded) == held(plain)
         found = threaded.counters()
     assert (found.produced, found.written, found.dropped, found.waiting) == (60, 60, 0, 0)
-    assert set(threaded.timings_ms()) == {"encode", "write", "snapshot", "checkpoint"}
+    assert set(threaded.timings_ms()) == set(STAGES)
+    assert threaded.timings_ms()["decode"] > 0 and threaded.timings_ms()["answer"] is None
     assert threaded.timings_ms()["encode"] > 0 and threaded.timings_ms()["checkpoint"] is None
 
 
@@ -144,7 +145,7 @@ def test_a_live_source_goes_on_by_the_wall_clock(tmp_path, monkeypatch):
 
 KILLED = """
 import sys, numpy as np
-from embodied_mem.stream.session import Session, SessionConfig
+from embodied_mem.stream.session import STAGES, Session, SessionConfig
 from embodied_mem.stream.sources import ArraySource
 images = np.arange(4000, dtype=np.uint32).astype(np.uint8)[:, None, None, None].repeat(8, 1).repeat(8, 2).repeat(3, 3)
 source = ArraySource(images, 0.5 * np.arange(4000))

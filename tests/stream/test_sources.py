@@ -250,3 +250,17 @@ def test_images_of_any_layout_become_rgb():
         with pytest.raises(UsageError):
             to_rgb(wrong)
     assert shrink(np.zeros((101, 50, 3), np.uint8), 20).shape == (20, 10, 3)
+
+
+def test_a_named_house_tour_is_the_walk_of_the_questions():
+    from embodied_mem.stream.house_tour.tours import TourStream
+
+    with open_source("house-tour:40:3") as source:
+        frames = list(source)
+    drawn = np.concatenate([chunk.rgb for chunk in TourStream(40, 3).chunks()])
+    assert [frame.t_s for frame in frames] == list(range(40)) and frames[0].source_id == "house-tour:40:3"
+    assert (np.stack([frame.rgb for frame in frames]) == drawn).all()
+    with open_source("house-tour:40:3", fps=0.5) as source:
+        assert [frame.t_s for frame in source] == list(range(0, 40, 2))
+    with pytest.raises(UsageError, match="length"):
+        open_source("house-tour:eternal")

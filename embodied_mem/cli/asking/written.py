@@ -39,6 +39,7 @@ def record(reply: Reply, frames: Sequence[Path]) -> dict[str, Any]:
         "evidence": [{"t0": span.t0, "t1": span.t1, "text": span.text} for span in reply.spans],
         "frames": [{"t_s": frame.t_s, "file": str(path)} for frame, path in zip(reply.frames, frames)],
         "usage": dict(reply.answer.usage),
+        "retrieve_ms": round(reply.retrieve_ms, 3),
         "total_ms": round(reply.answer.total_ms, 3),
     }
 

@@ -2,7 +2,8 @@
 
 It understands nine kinds of English questions about painted houses (`embodied_mem.stream.house_tour.questions`) and
 says "unknown" to everything else. With options it chooses one; without, it answers a wall colour, a colour, a pair, a
-number, a stretch of time, or yes and no, and "not seen" where no token shows what is asked about.
+number, a stretch of time, or yes and no, and "not seen" where no token shows what is asked about; which of several came
+first is chosen from those that the question names.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from embodied_mem.perception.house_words import COLOUR_WORDS, PAIRS, WALL_WORDS, WIDTH, pair_name
+from embodied_mem.perception.house_words import COLOUR_WORDS, PAIRS, WALL_WORDS, WIDTH, find_pairs, pair, pair_name
 from embodied_mem.registry import register
 from embodied_mem.stream.answerers.base import Answer, Answerer, AnswererError, Capabilities, EmbedPart, Request
 from embodied_mem.stream.house_tour.head import KINDS, YES_NO, load_head, parse
@@ -28,6 +29,12 @@ _OPEN: dict[str, tuple[str, ...]] = {
     "never": YES_NO,
 }
 """What is chosen from where a question comes without options."""
+
+
+def _named(text: str) -> tuple[str, ...]:
+    """Return the pairs that a text names, of two and more of which one can be the first."""
+    found = [pair_name(pair(thing, colour)) for colour, thing in find_pairs(text) if colour is not None]
+    return tuple(dict.fromkeys(found)) if len(found) > 1 else ()
 
 
 @dataclass(frozen=True)
@@ -82,8 +89,10 @@ class HouseHeadAnswerer(Answerer):
         return Answer(request.options[int(logits.argmax())], logprobs=chances, usage=usage)
 
     def _open(self, kind: str, question: str, tokens: torch.Tensor, times: torch.Tensor) -> str:
-        options = _OPEN.get(kind, ())
+        options = _named(question) if kind == "order" else _OPEN.get(kind, ())
         parsed = parse(kind, question, options)
+        if kind == "order":
+            return options[int(self.head(parsed, tokens, times).argmax())] if options and len(tokens) else "unknown"
         if kind != "never" and (not len(tokens) or not parsed.subject):
             return "not seen" if parsed.subject else "unknown"
         logits, attended = self.head.look(parsed, tokens, times)

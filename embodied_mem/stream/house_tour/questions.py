@@ -77,6 +77,19 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "Did a {x} ever come into view?",
     ),
 }
+STATED: dict[str, tuple[str, ...]] = {
+    "never": (
+        "a {x} is seen",
+        "you see a {x}",
+        "a {x} comes into view",
+        "there is a {x}",
+        "a {x} appears",
+        "the {x} is in view",
+        "Is there a {x}?",
+        "Is a {x} in view?",
+    ),
+}
+"""Other words for a kind, those of "tell me when ..." among them; nothing is asked in them."""
 YES_NO = ("yes", "no")
 _LATER_GLIMPSE_S = 45
 _TRIES = 40

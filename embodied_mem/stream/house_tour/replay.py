@@ -35,8 +35,10 @@ class Tokens:
     """(T, 128) float32."""
     log: TourLog
     """What was there."""
+    decode_ms: float
+    """Milliseconds per frame that drawing took, in batches; CPU time of the process."""
     encode_ms: float
-    """Milliseconds per frame that the encoder took, in batches."""
+    """Milliseconds per frame that the encoder took, likewise."""
 
 
 @dataclass(frozen=True)
@@ -52,20 +54,23 @@ class Recalled:
     """Mean milliseconds of the writes since the question before."""
     read_ms: float
     """Milliseconds of snapshot and read, CPU time of the process."""
+    wall_ms: float
+    """The same by the clock on the wall."""
 
 
 @torch.no_grad()
 def encode_stream(stream: TourStream, net: HouseViewNet) -> Tokens:
     """Return the tokens of a stream, frames drawn and encoded in batches."""
     logs, rows, spent = [], [], 0.0
+    started = time.process_time()
     waiting: list[np.ndarray] = []
 
     def flush() -> None:
         nonlocal spent
         images = torch.from_numpy(np.concatenate(waiting)).permute(0, 3, 1, 2).float() / 255
-        began = time.perf_counter()
+        began = time.process_time()
         rows.append(net.tokens(images).numpy())
-        spent += time.perf_counter() - began
+        spent += time.process_time() - began
         waiting.clear()
 
     for chunk in stream.chunks():
@@ -76,7 +81,9 @@ def encode_stream(stream: TourStream, net: HouseViewNet) -> Tokens:
     if waiting:
         flush()
     tokens = np.concatenate(rows) if rows else np.zeros((0, WIDTH), np.float32)
-    return Tokens(tokens, whole_log(logs), 1000 * spent / max(1, len(tokens)))
+    share = 1000 / max(1, len(tokens))
+    drawing = time.process_time() - started - spent
+    return Tokens(tokens, whole_log(logs), share * drawing, share * spent)
 
 
 def encode_cached(folder: Path | None, name: str, stream: TourStream, net: HouseViewNet) -> Tokens:
@@ -92,26 +99,28 @@ def encode_cached(folder: Path | None, name: str, stream: TourStream, net: House
     if file.is_file():
         with np.load(file) as kept:
             log = TourLog(*(kept[field] for field in fields))
-            return Tokens(kept["tokens"], log, float(kept["encode_ms"]))
+            return Tokens(kept["tokens"], log, float(kept["decode_ms"]), float(kept["encode_ms"]))
     made = encode_stream(stream, net)
     packed = io.BytesIO()
     arrays = {field: getattr(made.log, field) for field in fields}
-    np.savez(packed, tokens=made.tokens, encode_ms=np.array(made.encode_ms), **arrays)
+    costs = {"decode_ms": np.array(made.decode_ms), "encode_ms": np.array(made.encode_ms)}
+    np.savez(packed, tokens=made.tokens, **costs, **arrays)
     atomic_write_bytes(file, packed.getvalue())
     return made
 
 
-def recall(snapshot: Snapshot, question: str, reading: Reading) -> Evidence:
+def recall(snapshot: Snapshot, question: Question, reading: Reading) -> Evidence:
     """Return what a question gets to see of a memory.
 
     Args:
         snapshot: of the memory.
-        question: its words.
+        question: with its options.
         reading: ``whole`` gives every entry of every store (a memory without entries, its output); ``question`` what
-            the memory recalls for the concepts of the question, 256 tokens at most.
+            the memory recalls for the concepts of the question, of its options where it has none, 256 tokens at most.
     """
     if reading == "question":
-        concepts = concepts_of(question)
+        concepts = concepts_of(question.text)
+        concepts = concepts if concepts.any() else concepts_of(", ".join(question.options))
         return snapshot.read(concepts if concepts.any() else None, BUDGET)
     entries = snapshot.entries
     return assemble(entries, snapshot, None) if entries else snapshot.read()
@@ -142,7 +151,9 @@ def replay(
             memory.write(tokens[done : done + 1], float(done))
             done += 1
         middle = time.process_time()
-        evidence = recall(memory.snapshot(), question.text, reading)
+        wall = time.perf_counter()
+        evidence = recall(memory.snapshot(), question, reading)
         read = 1000 * (time.process_time() - middle)
         write = 1000 * (middle - began) / (done - first) if done > first else 0.0
-        yield Recalled(question, evidence, memory.nbytes(), write, read)
+        waited = 1000 * (time.perf_counter() - wall)
+        yield Recalled(question, evidence, memory.nbytes(), write, read, waited)

@@ -7,6 +7,7 @@ from embodied_mem.stream.sources.folder import FolderSource
 from embodied_mem.stream.sources.live import CameraSource, NetworkSource
 from embodied_mem.stream.sources.push import PushSource
 from embodied_mem.stream.sources.pyav import PyAVSource
+from embodied_mem.stream.sources.tour import TourSource
 from embodied_mem.stream.sources.video import VideoSource
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "NetworkSource",
     "PushSource",
     "PyAVSource",
+    "TourSource",
     "VideoSource",
     "open_source",
 ]

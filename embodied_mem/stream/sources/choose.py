@@ -12,6 +12,7 @@ from embodied_mem.stream.sources.episode import EpisodeSource
 from embodied_mem.stream.sources.folder import FolderSource
 from embodied_mem.stream.sources.live import CameraSource, NetworkSource
 from embodied_mem.stream.sources.pyav import PyAVSource
+from embodied_mem.stream.sources.tour import tour_named
 from embodied_mem.stream.sources.video import VideoSource
 
 Decoder = Literal["opencv", "pyav"]
@@ -21,7 +22,8 @@ def open_source(name: str | Path, *, fps: float | None = None, decoder: Decoder 
     """Open a source by name: a video file, a folder of images, ``camera:N``, a URL, or an environment id.
 
     Args:
-        name: ``film.mp4``, ``frames/``, ``camera:0``, ``rtsp://host/path``, ``embodied_mem/House-Tour-v0``.
+        name: ``film.mp4``, ``frames/``, ``camera:0``, ``rtsp://host/path``, ``embodied_mem/House-Tour-v0``,
+            ``house-tour:short:7``.
         fps: frames per second to give out at most; None for all of them.
         decoder: of video files: ``opencv``, or ``pyav`` (extra ``video``).
 
@@ -36,6 +38,9 @@ def open_source(name: str | Path, *, fps: float | None = None, decoder: Decoder 
         return CameraSource(int(camera[1]), fps=fps)
     if re.match(r"(rtsp|rtsps|rtmp|http|https|udp|srt)://", text):
         return NetworkSource(text, fps=fps)
+    tour = tour_named(text, fps)
+    if tour is not None:
+        return tour
     path = Path(text.removeprefix("file://"))
     if path.is_dir():
         return FolderSource(path, fps=fps)
