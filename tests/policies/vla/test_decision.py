@@ -31,7 +31,7 @@ def build(**changes):
 
 
 def shown(count=24, seed=0):
-    """The cue of the first frame is told in the last: rightly (success) in three of four episodes, else its opposite."""
+    """The cue of the first frame is to be told in the last: three of four episodes do so (success)."""
     g = np.random.default_rng(seed)
     episodes = []
     for k in range(count):
