@@ -32,7 +32,7 @@ from embodied_mem.results import make_result
 FILE = Path(__file__).resolve().parent / "results" / "tabletop_memories.json"
 PRESET, SUITE = "memoryvla-tabletop", "tabletop-memory"
 MAIN = "bank, merge"
-GRID = {"agent.perception.tokens": 36, "agent.perception.width": 16}
+GRID = {"agent.perception.tokens": 36, "agent.perception.width": 16, "agent.perception.parts": []}
 HELD = {"agent.memory_config.slots": 16}
 """Memories whose slots are not the bank's entries do not get its few."""
 ROWS: dict[str, dict[str, Any]] = {
@@ -51,12 +51,20 @@ ROWS: dict[str, dict[str, Any]] = {
     "decision, none": {"agent.policy": "decision", "agent.memory": "none"},
 }
 """Row of the table -> what it changes in the preset."""
-TASKS: dict[str, dict[str, Any]] = {
-    "ShellGame": {},
-    "RememberColor3": {},
-    "PutBlockBack": {"agent.memory_config.slots": 6},
+COMMON: dict[str, Any] = {
+    "agent.expert.chunk": 1,
+    "agent.expert.guidance": 1.0,
+    "agent.expert.drop_condition": 0.0,
+    "batch.rows": 64,
+    "updates": 480,
 }
-"""Task -> what it changes: the bank holds about a third of an episode's key frames."""
+"""What every cell changes: one key frame at a time, and twice the episodes per update."""
+TASKS: dict[str, dict[str, Any]] = {
+    "ShellGame": {"agent.perception.parts": [19, 3, 3, 3, 3]},
+    "RememberColor3": {"agent.perception.parts": [19, 3, 3, 3]},
+    "PutBlockBack": {"agent.perception.parts": [19, 3], "agent.memory_config.slots": 6, "batch.rows": 32},
+}
+"""Task -> what it changes: a token for the arm and one for each thing; the bank holds about a third of an episode."""
 CONTROLS = ("wiped:5", "shuffled")
 """Played by the first row."""
 DIFFERENCES = {
@@ -80,7 +88,7 @@ def make_cell(task: str, row: str, seed: int, episodes: int, work: Path, more: M
     """Train and evaluate one seed of a cell where that is not done yet."""
     folder = folder_of(work, task, row)
     if not (folder / "run" / f"seed{seed}" / RESULT_FILE).is_file():
-        own = TASKS[task]
+        own = {**COMMON, **TASKS[task]}
         if "agent.memory" in ROWS[row]:
             own = {key: value for key, value in own.items() if not key.startswith("agent.memory_config.")}
         changes = {**own, **ROWS[row], **more, "env": f"embodied_mem/Tabletop-{task}-v0"}
@@ -227,7 +235,7 @@ def main(words: Sequence[str] | None = None) -> None:
     command = f"python -m embodied_mem.experiments.tabletop_memories --tasks {given.tasks} --rows '{'|'.join(rows)}'"
     command += f" --seeds {given.seeds} --episodes {given.episodes}"
     command += "".join(f" --set {word}" for word in given.set)
-    config = {"preset": PRESET, "suite": SUITE, "seeds": seeds, "episodes": given.episodes, **more}
+    config = {"preset": PRESET, "suite": SUITE, "seeds": seeds, "episodes": given.episodes, **COMMON, **more}
     result = table(cells, given.work, {**config, "command_line": command}, cpu_seconds(cells, given.work))
     if left:
         result["notes"].append(f"not run: {'; '.join(left)}")

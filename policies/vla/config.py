@@ -25,6 +25,9 @@ class PerceptionConfig:
 
     encoder: Literal["state", "small", "open_clip", "transformers"] = "state"
     """What reads the frame: ``vector`` alone, a small built-in network, an open_clip tower, a vision-language model."""
+    parts: tuple[int, ...] = ()
+    """Sizes of the parts that ``vector`` is made of, in order, one perceptual token each (``state``): what belongs to
+    one thing stays together. Empty: every token is made of everything, ``tokens`` of them."""
     tokens: int = 4
     """Perceptual tokens N_p of a picture (of the state, for ``state``). Published: 256."""
     width: int = 32
@@ -53,6 +56,10 @@ class PerceptionConfig:
     def __post_init__(self) -> None:
         """Check the sizes."""
         positive(self, "tokens", "width", "cognitive", "hidden", "layers", "heads", "patch", "text")
+        if self.parts and (self.encoder != "state" or min(self.parts) < 1):
+            raise UsageError(
+                f"expected perception.parts as sizes >= 1 with encoder 'state', got {self.parts} with {self.encoder!r}"
+            )
         if self.hidden % self.heads:
             raise UsageError(f"expected perception.hidden divisible by heads {self.heads}, got {self.hidden}")
         if self.encoder in ("open_clip", "transformers") and not self.model:

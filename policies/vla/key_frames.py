@@ -13,7 +13,7 @@ cameras in between, and the source's re-rendered views, its zoomed-in second sta
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import torch
@@ -74,7 +74,7 @@ class KeyFramePolicy(TokenPolicy):
     def heat_map(self, perceptual: Tensor) -> Tensor:
         """Return the logits (n, S * S) of fused tokens (n, P, D_p); the first number of the plane is the row."""
         # a memory that writes the heat map has the head
-        head = self.memory.memory.head if self._head is None else self._head
+        head: Any = self.memory.memory.head if self._head is None else self._head
         u = self.config.key_frames.upsample
         inside = head(perceptual).view(-1, self.side, self.side, u, u)
         return inside.transpose(2, 3).reshape(-1, self.cells**2)

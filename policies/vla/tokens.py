@@ -1,6 +1,7 @@
 """Perception: an observation to perceptual tokens (P, D_p) and one cognitive token (D_c), and its built-in forms.
 
-- ``state``: ``vector`` and instruction through one MLP; no picture. For state-only control.
+- ``state``: ``vector`` and instruction through one MLP; no picture. For state-only control. With ``parts`` every part of
+  the vector has a token of its own, made of this part alone, so that a memory can find the same thing again.
 - ``small``: patches of every picture, the state and the instruction through one transformer with a cognitive query; the
   patch outputs, pooled to ``tokens`` per picture, are the perceptual tokens. A small model of its own, for the CPU.
 - ``open_clip``: as ``small``, with the patch features of an open_clip tower instead of the raw patches.
@@ -55,7 +56,7 @@ class Perception(nn.Module):
     @property
     def tokens(self) -> int:
         """Perceptual tokens P of a frame."""
-        return self.config.tokens * max(1, len(self.pictures))
+        return len(self.config.parts) or self.config.tokens * max(1, len(self.pictures))
 
     def fit(self, states: np.ndarray) -> None:
         """Take mean and deviation of the state from demonstrations (M, S); numbers that never change count as 0."""
@@ -105,15 +106,30 @@ class StatePerception(Perception):
         for before, after in zip(sizes, sizes[1:]):
             layers += [nn.Linear(before, after), nn.SiLU()]
         self.trunk = nn.Sequential(*layers)
-        self.perceive = nn.Linear(config.hidden, config.tokens * config.width)
+        if config.parts:
+            if sum(config.parts) != self.state:
+                raise UsageError(f"expected perception.parts that add up to {self.state}, got {config.parts}")
+            self.each = nn.ModuleList([_part(size, config) for size in config.parts])
+            self.which = nn.Parameter(torch.randn(len(config.parts), config.width))
+        else:
+            self.perceive = nn.Linear(config.hidden, config.tokens * config.width)
         self.think = nn.Linear(config.hidden, config.cognitive)
         self.norms = nn.ModuleList([nn.LayerNorm(config.width), nn.LayerNorm(config.cognitive)])
 
     def forward(self, obs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """See `Perception.forward`."""
-        h = self.trunk(torch.cat([self._state(obs), self._text(obs)], -1))
-        perceptual = self.perceive(h).unflatten(-1, (self.config.tokens, self.config.width))
+        state = self._state(obs)
+        h = self.trunk(torch.cat([state, self._text(obs)], -1))
+        if self.config.parts:
+            parts = zip(self.each, state.split(self.config.parts, -1))
+            perceptual = torch.stack([layer(part) for layer, part in parts], -2) + self.which
+        else:
+            perceptual = self.perceive(h).unflatten(-1, (self.config.tokens, self.config.width))
         return self.norms[0](perceptual), self.norms[1](self.think(h))
+
+
+def _part(size: int, config: PerceptionConfig) -> nn.Module:
+    return nn.Sequential(nn.Linear(size, config.hidden), nn.SiLU(), nn.Linear(config.hidden, config.width))
 
 
 class Bottleneck(nn.Module):

@@ -48,11 +48,25 @@ def test_a_resumed_run_ends_with_the_same_weights(small, told_later, tmp_path, m
 
 
 @pytest.mark.full
-@pytest.mark.parametrize(("memory", "solves"), [("perceptual_cognitive_bank", True), ("none", False)])
-def test_only_a_memory_solves_what_must_be_remembered(small, told_later, tmp_path, memory, solves):
-    settings = config(
-        small, **{"agent.memory": memory, "updates": 250, "rollouts": 48, "lr": 3e-3, "agent.expert.guidance": 1.0}
-    )
+@pytest.mark.parametrize(
+    ("memory", "options", "solves"),
+    [
+        ("perceptual_cognitive_bank", {}, True),
+        # Segments of two steps: the cue can only come through the tokens in front of the segment.
+        ("rmt", {"agent.fusion": "prefix", "agent.memory_config.segment": 2, "agent.memory_config.width": 32}, True),
+        (
+            "memo_summary",
+            {"agent.fusion": "prefix", "agent.memory_config.segment": 2, "agent.memory_config.width": 32},
+            True,
+        ),
+        ("dt_mem", {"agent.policy": "decision", "agent.memory_config.slots": 8}, True),
+        ("none", {}, False),
+        ("none", {"agent.policy": "decision"}, False),
+    ],
+)
+def test_only_a_memory_solves_what_must_be_remembered(small, told_later, tmp_path, memory, options, solves):
+    changes = {"agent.memory": memory, "updates": 250, "rollouts": 48, "lr": 3e-3, "agent.expert.guidance": 1.0}
+    settings = config(small, **changes, **options)
     result = train_imitation(settings, "told-later", tmp_path / "run")
     rate = result["metrics"]["success"]["mean"]
     assert rate > 0.9 if solves else rate < 0.75

@@ -31,11 +31,11 @@ def build(**changes):
 
 
 def shown(count=24, seed=0):
-    """The cue of the first frame is told in the last: rightly (success) in half of the episodes, else its opposite."""
+    """The cue of the first frame is to be told in the last: three of four episodes do so (success)."""
     g = np.random.default_rng(seed)
     episodes = []
     for k in range(count):
-        length, cue, success = int(g.integers(3, 6)), 2 * (k % 2) - 1, k % 4 < 2
+        length, cue, success = int(g.integers(3, 6)), 2 * (k % 2) - 1, k % 8 < 6
         state = np.zeros((length, S), np.float32)
         state[0, 0], state[:, 1], state[-1, 2] = cue, g.normal(size=length), 1
         actions = np.zeros((length, A), np.float32)
@@ -57,6 +57,7 @@ def train(policy, updates, parameters=None):
         loss, _ = policy.loss(made.batch(update), None, torch.Generator())
         optimiser.zero_grad()
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters or policy.parameters(), 1.0)
         optimiser.step()
         losses.append(loss.item())
     return losses
@@ -67,7 +68,7 @@ def test_rewards_come_from_the_episode_or_its_success():
     batch = made.batch(0)
     last = made.lengths[batch.episode] - 1
     ends = (batch.time == torch.from_numpy(last)) & batch.valid
-    success = torch.tensor([float(k % 4 < 2) for k in range(24)])[batch.episode]
+    success = torch.tensor([float(k % 8 < 6) for k in range(24)])[batch.episode]
     assert torch.equal(batch.rewards[batch.valid], (success * ends)[batch.valid])
     assert torch.equal(batch.returns[batch.valid], success[batch.valid])
     inner = batch.valid[:, 1:]
@@ -148,11 +149,11 @@ def test_the_return_that_is_asked_for_decides(memory):
     policy = build(memory=memory)
     made = batches()
     policy.fit(made.entries["vector"].numpy(), made.actions.numpy(), made.returns.numpy())
-    losses = train(policy, 120)
+    losses = train(policy, 140 if memory == "dt_mem" else 60)
     assert losses[-1] < losses[0]
     well, badly = tell(policy, None), tell(policy, 0.0)
     if memory == "dt_mem":
-        assert well > 0.9 and badly < 0.1
+        assert well > 0.85 and badly < 0.35
     else:
         assert 0.2 < well < 0.8
 

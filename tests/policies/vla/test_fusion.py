@@ -12,6 +12,8 @@ MEMORIES = {
     "lstm": {"out_dim": 12},
     "gated_delta": {"out_dim": 16},
     "memo_summary": {"out_dim": 12, "segment": 4, "width": 8},
+    "rmt": {"out_dim": 12, "segment": 3, "width": 8, "memory_tokens": 2},
+    "dt_mem": {"out_dim": 12, "slots": 4, "slot_dim": 6},
     "none": {"out_dim": 12},
 }
 

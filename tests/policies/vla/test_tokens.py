@@ -50,6 +50,23 @@ def test_tokens_have_their_shapes_and_read_what_they_say(encoder, reads, count):
 
 
 @torch.no_grad()
+def test_a_part_of_the_state_reaches_its_own_token_alone():
+    made, obs = build("state", parts=(2, 1, 2)), observation()
+    perceptual, cognitive = made(obs)
+    assert perceptual.shape == (3, 3, 8) and made.tokens == 3
+    other = {**obs, "vector": obs["vector"].clone()}
+    other["vector"][:, 2] += 1
+    seen, thought = made(other)
+    assert ((seen - perceptual).abs().amax((0, 2)) > 0).tolist() == [False, True, False]
+    assert not torch.allclose(thought, cognitive)
+    for parts, message in (((2, 2), "add up to 5"), ((5, 0), "sizes >= 1")):
+        with pytest.raises(UsageError, match=message):
+            build("state", parts=parts)
+    with pytest.raises(UsageError, match="with encoder 'state'"):
+        build("small", parts=(5,))
+
+
+@torch.no_grad()
 def test_state_is_normalised_as_in_the_demonstrations():
     made = build("state")
     states = np.random.default_rng(0).normal(3.0, 10.0, (500, 5)).astype(np.float32)
