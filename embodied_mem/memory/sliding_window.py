@@ -7,13 +7,14 @@ needs no clock. Persistent tokens are parameters that every read sees, without a
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from embodied_mem.memory.contract import State, StateSpec
 from embodied_mem.memory.segments import segment_ids
 
-__all__ = ["SlidingWindow"]
+__all__ = ["SlidingWindow", "as_array"]
 
 
 class SlidingWindow(nn.Module):
@@ -49,6 +50,19 @@ class SlidingWindow(nn.Module):
         held = age < fill.unsqueeze(1)
         read = self._attend(q.unsqueeze(1), keys, values, age.unsqueeze(0), held.unsqueeze(1)).squeeze(1)
         return read, {"keys": keys, "values": values, "fill": fill}
+
+    def step_compiled(
+        self, q: np.ndarray, k: np.ndarray, v: np.ndarray, first: int, state: dict[str, np.ndarray], o: np.ndarray
+    ) -> None:
+        """`step` for the heads from ``first`` on of q, k and v (n, heads, *), on the CPU without gradients.
+
+        Changes keys, values and fill of ``state`` in place and writes these heads of ``o`` (n, heads, V).
+        """
+        # here: numba is heavy
+        from embodied_mem.kernels.compiled.window_step import window_step
+
+        learnt = [as_array(x) for x in (self.slope_log, self.keys, self.values)]
+        window_step(q, k, v, first, state["keys"], state["values"], state["fill"], *learnt, o)
 
     def sequence(
         self, q: Tensor, k: Tensor, v: Tensor, state: State, resets: Tensor, valid: Tensor | None
@@ -86,3 +100,8 @@ class SlidingWindow(nn.Module):
         weight = torch.cat([q @ self.keys.transpose(-1, -2), near], -1).softmax(-1)
         always, recent = weight.split_with_sizes((self.keys.shape[1], keys.shape[1]), -1)
         return (always @ self.values + recent @ values.transpose(1, 2)).transpose(1, 2)
+
+
+def as_array(x: Tensor) -> np.ndarray:
+    """Return the CPU tensor's own numbers as an array; a call less where nothing has to be detached."""
+    return x.detach().numpy() if x.requires_grad else x.numpy()

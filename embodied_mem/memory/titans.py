@@ -23,15 +23,17 @@ import math
 from dataclasses import dataclass
 from itertools import accumulate
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from embodied_mem.errors import UsageError
 from embodied_mem.kernels import titans_step
-from embodied_mem.memory.contract import State, StateSpec
+from embodied_mem.memory.contract import MemoryInput, State, StateSpec
 from embodied_mem.memory.episode_chunks import find_chunks, from_heads, head_places, to_heads
 from embodied_mem.memory.fast_weights import (
+    KEY_FLOOR,
     READ_FLOOR,
     Token,
     half_life_spread,
@@ -41,13 +43,16 @@ from embodied_mem.memory.fast_weights import (
     unit,
 )
 from embodied_mem.memory.inner_learner import InnerLearner, InnerLearnerConfig
-from embodied_mem.memory.sliding_window import SlidingWindow
+from embodied_mem.memory.rows import opened_rows
+from embodied_mem.memory.sliding_window import SlidingWindow, as_array
 from embodied_mem.registry import register
 
 __all__ = ["Titans", "TitansConfig"]
 
 
 PLACEMENTS = ("alone", "gate", "layer")
+# What an mlp memory holds, in the order in which the compiled step takes it.
+COMPILED_STATE = ("W0", "Z0", "W1", "Z1", "left0", "right0", "left1", "right1", "kappa", "mu", "phase")
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,16 @@ class Titans(InnerLearner):
         between = 0 if self.between is None else self.between.numel()
         return super().fast_macs() + between + (0 if self.near is None else self.near.macs())
 
+    def forward_step(
+        self, inputs: MemoryInput, state: State, reset: Tensor | None, *, donate: bool
+    ) -> tuple[Tensor, State]:
+        """Advance one token; an mlp memory on the CPU, without gradients, by compiled loops."""
+        traced = torch.is_grad_enabled() or torch.compiler.is_compiling()
+        alike = inputs.x.device.type == "cpu" and state["W0"].dtype is state["kappa"].dtype is inputs.x.dtype
+        if self.config.memory == "matrix" or self.between is not None or traced or not alike:
+            return super().forward_step(inputs, state, reset, donate=donate)
+        return self._step_compiled(inputs.x, state, reset, donate)
+
     def token(self, pre: Tensor, gates: Tensor, position: Tensor | None) -> Token:
         """Normalise q, k and v of the memory; gates become theta, log(1 - alpha) and log eta."""
         parts = pre.unflatten(-1, (-1, self.config.heads * (2 * self.config.key_dim + self.config.value_dim)))
@@ -171,6 +186,40 @@ class Titans(InnerLearner):
             return o, new
         read, window = self.near.sequence(*(near or self._onward(o)), state, resets, valid)
         return (read if near is None else torch.cat([o, read], -2)), {**new, **window}
+
+    def _step_compiled(self, x: Tensor, state: State, reset: Tensor | None, donate: bool) -> tuple[Tensor, State]:
+        """`forward_step` in four compiled loops: at the rows of a rollout, calls cost more than arithmetic."""
+        # here: numba is heavy
+        from embodied_mem.kernels.compiled.titans_mlp_step import GELU, SILU, titans_mlp_step
+        from embodied_mem.kernels.compiled.titans_token import titans_read, titans_token
+
+        c, n = self.config, len(x)
+        H, K, V, total = c.heads, c.key_dim, c.value_dim, c.heads * (2 if c.placement == "gate" else 1)
+        rows = opened_rows(reset)
+        opens = np.zeros(n, bool)
+        if rows is not None:
+            state = {key: self._opened(key, value, rows, donate) for key, value in state.items()}
+            opens[rows.numpy()] = True
+        # what rows were replaced in is a copy already
+        kept = donate or rows is not None
+        new = {key: (value if kept else value.clone()).contiguous() for key, value in state.items()}
+        held = {key: as_array(value) for key, value in new.items()}
+        projected = torch.addmm(self.bias, x, self.project).numpy()
+        kind = projected.dtype
+        q, k, v = (np.empty((n, total, width), kind) for width in (K, K, V))
+        gates, o, read = np.empty((3, n, H), kind), np.empty((n, total, V), kind), np.empty((n, H * V), kind)
+        width, gated, _ = self.sizes
+        none = np.empty((n, 0, width), kind)
+        taps = none[0] if self.conv is None else as_array(self.conv)
+        titans_token(projected, taps, held.get("conv", none), opens, c.max_rate, KEY_FLOOR, q, k, v, gates)
+        activation = GELU if c.activation == "gelu" else SILU
+        memory = [held[key] for key in COMPILED_STATE]
+        titans_mlp_step(q, k, v, *gates, *memory, c.clip**-2, activation, o)
+        if self.near is not None:
+            self.near.step_compiled(q, k, v, H, held, o)
+        gate = np.ascontiguousarray(projected[:, width : width + gated])
+        titans_read(o, gate, READ_FLOOR, read)
+        return self._write_out(x, torch.from_numpy(read)), new
 
     def _run_matrix(self, token: Token, state: State, resets: Tensor, valid: Tensor | None) -> tuple[Tensor, State]:
         """`run` of a matrix memory: all chunks of all episodes in one call of `titans_step`."""
