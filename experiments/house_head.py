@@ -141,7 +141,7 @@ def accuracy(head: HouseHead, data: list[Example]) -> dict[str, float]:
 def main(words: Sequence[str] | None = None) -> None:
     """Train and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in {"short": 16, "middle": 10, "long": 4, "longest": 1, "each": 3, "epochs": 3, "seed": 0}.items():
+    for name, value in {"short": 16, "middle": 10, "long": 4, "longest": 1, "each": 3, "epochs": 1, "seed": 0}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--rate", type=float, default=1e-2)
     parser.add_argument("--encoder", type=Path, default=None, help="other weights of the encoder")
