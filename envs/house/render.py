@@ -92,7 +92,8 @@ class NumbaRenderer:
     def __init__(self, world: HouseWorld, images: tuple[str, ...], threads: int = 1) -> None:
         self.world = world
         self.images = images
-        self.threads = min(max(1, threads), world.num_envs, numba.get_num_threads())
+        # asking numba for its threads starts its OpenMP layer, which gives torch in this process as many
+        self.threads = 1 if threads <= 1 else min(threads, world.num_envs, numba.get_num_threads())
         self.paint = Paint(world)
         height, width = world.config.height, world.config.width
         n = self.threads

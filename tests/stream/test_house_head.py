@@ -1,8 +1,13 @@
+import numpy as np
 import pytest
 import torch
 
 from embodied_mem.perception.house_words import PAIRS, WALL_WORDS, WIDTH, concepts_of
 from embodied_mem.stream.answerers import AnswererError, EmbedPart, Request, make_answerer
+from embodied_mem.stream.asker import Asker
+from embodied_mem.stream.session import Session, SessionConfig
+from embodied_mem.stream.sources import ArraySource
+from embodied_mem.stream.standing import StandingQueries
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +63,34 @@ def test_tokens_of_another_encoder_are_refused(answerer):
     other = EmbedPart(torch.zeros(2, 7), torch.zeros(2, 2))
     with pytest.raises(AnswererError, match="encoder house"):
         answerer.answer(Request("Was a red bed seen at all?", None, (other,)))
+
+
+@pytest.mark.parametrize("named, first", [(("red bed", "green sofa"), 0), (("green sofa", "red bed"), 1)])
+def test_which_came_first_is_chosen_from_those_that_are_named(answerer, part, named, first):
+    said = answerer.answer(Request(f"Which of these was seen first: {', '.join(named)}?", None, (part,))).text
+    assert said == "red bed" == named[first]
+    assert answerer.answer(Request("Which of these was seen first?", None, (part,))).text == "unknown"
+
+
+@pytest.mark.parametrize("memory", ["full_history", "sparse_events"])
+def test_a_standing_question_is_told_when_the_thing_comes_into_view(answerer, part, memory):
+    """Thirty seconds without a plant, five with it, thirty without, five with it again: told twice."""
+
+    class ByHand(StandingQueries):
+        def _watch(self):
+            self._closed.wait()
+
+    source = ArraySource(np.zeros((1, 8, 8, 3), np.uint8), [0.0])
+    running = Session(source, SessionConfig(memory=memory, encoder="house", frame_side=0))
+    told = []
+    standing = ByHand(running, Asker(answerer), told.append, every_s=1.0)
+    plant = part.tokens[10] + torch.from_numpy(concepts_of("yellow plant"))
+    shown = [*part.tokens, *[plant] * 5, *part.tokens, *[plant] * 5]
+    for second, token in enumerate(shown):
+        running.memory.write(token[None], float(second))
+        if second == 0:
+            standing.add("you see a yellow plant")
+        standing.check()
+    standing.close()
+    assert len(told) == 2 and not standing.reports
+    assert 30 <= told[0].at_s <= 32 and 65 <= told[1].at_s <= 67

@@ -49,10 +49,10 @@ from embodied_mem.stream.house_tour.tours import LENGTHS
 NAME = "house-tour-qa"
 LEAD = "sparse_events"
 """Memory that comes first where none is named."""
-STREAMS = {"short": 10, "long": 3, "very_long": 1}
+STREAMS = {"short": 10, "long": 2, "very_long": 1}
 """Streams per length and seed."""
-EACH = {"short": 3, "long": 10, "very_long": 30}
-"""Questions per kind and stream: as many of every length in all."""
+EACH = {"short": 3, "long": 8, "very_long": 24}
+"""Questions per kind and stream."""
 SEEDS = [0, 1, 2]
 TASKS = {"short": "short", "long": "long", "long_tight": "long", "very_long": "very_long"}
 """Task -> length of its streams."""
@@ -71,7 +71,7 @@ def house_tour_qa() -> QuestionSuite:
         (
             Option("--memory", "memory", list, "Stream memory to compare; repeatable (default: all, at equal bytes)"),
             Option("--bytes", "bytes", int, "Bytes each memory may hold (default: 1 % of the history of 10 hours)"),
-            Option("--each", "each", int, "Questions per kind and stream (default: 3, 10, 30 by length)"),
+            Option("--each", "each", int, "Questions per kind and stream (default: 3, 8, 24 by length)"),
             Option("--read", "read", str, f"What a question sees: {BUDGET} tokens recalled by 'question', or 'whole'"),
             Option("--answerer", "answerer", str, "Answerer that takes tokens (default: house-head)"),
         ),

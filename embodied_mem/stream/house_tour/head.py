@@ -1,10 +1,11 @@
 """The question head: an encoded question attends over memory tokens and their times and scores the options.
 
     kind      words and pairs of words, hashed, summed, two linear layers
-    presence  p_i = sigmoid(MLP(a_i, a_i / max a, mean of 3 and of 9 neighbours, log duration, log M)); a_i = amount of
-              what is asked for in token i of M
+    presence  p_i = sigmoid(MLP(a_i, -log(1 - a_i), a_i / max a, mean of 3 and of 9 neighbours, log duration, log M));
+              a_i = amount of what is asked for in token i of M
     last      p_i prod over tokens that end later of (1 - p_j): the latest token that shows it; ``first`` likewise
     any       p_i^2 / sum p^2;   a kind attends with its own learned mixture of the three
+    walls     amounts of the wall colours to a learned power, their sum 1
     room      tokens near an attended one in time and alike in walls: exp(-gap / tau) (walls . walls)^eta
 
 Where and last read the walls under the attention, when its times, what and colour the presence of the options in the
@@ -38,6 +39,7 @@ FIXED = ("when", "count", "change", "never")
 """Kinds whose options stand in a fixed order, so that a prior over them makes sense."""
 _NEAR = 8
 _TINY = 1e-4
+_SUREST = 0.996
 Dims = list[int]
 
 
@@ -108,10 +110,10 @@ class HouseHead(nn.Module):
         kinds = len(KINDS)
         self.words = nn.EmbeddingBag(BUCKETS, 24, mode="mean")
         self.kind = nn.Linear(24, kinds + 1)
-        first, last = nn.Linear(6, 16), nn.Linear(16, 1)
+        first, last = nn.Linear(7, 16), nn.Linear(16, 1)
         nn.init.constant_(last.bias, -4.5)
         self.presence = nn.Sequential(first, nn.Tanh(), last)
-        self.plain = nn.Parameter(torch.tensor([5.0, 2.0, 2.0, 2.0, 1.0, -1.0]))
+        self.plain = nn.Parameter(torch.tensor([5.0, 2.0, 2.0, 2.0, 2.0, 1.0, -1.0]))
         self.sharp = nn.Parameter(torch.zeros(kinds))
         self.shift = nn.Parameter(torch.zeros(kinds))
         self.mix = nn.Parameter(torch.zeros(kinds, 3))
@@ -119,6 +121,7 @@ class HouseHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(kinds))
         self.prior = nn.Parameter(torch.zeros(kinds, 4))
         self.near = nn.Parameter(torch.tensor([3.0, 6.5, -2.0, 1.0]))
+        self.keen = nn.Parameter(torch.tensor(0.5))
         with torch.no_grad():
             self.mix[:, 0] = 1.0
 
@@ -205,8 +208,8 @@ class _View:
 
     def __init__(self, head: HouseHead, number: int, tokens: Tensor, times: Tensor) -> None:
         self.head, self.number, self.tokens, self.times = head, number, tokens, times
-        walls = tokens[:, PAIRS:]
-        self.walls = walls / walls.sum(1, keepdim=True).clamp(min=1e-6)
+        walls = tokens[:, PAIRS:].clamp(min=_TINY) ** head.keen.exp()
+        self.walls = walls / walls.sum(1, keepdim=True)
         self.span = torch.log1p(times[:, 1] - times[:, 0]) / 8
         self.by_end, self.by_start = times[:, 1].argsort(stable=True), times[:, 0].argsort(stable=True)
         self.now = times[:, 1].max().clamp(min=1.0)
@@ -220,7 +223,8 @@ class _View:
         near, wide = (torch.empty_like(a).index_copy(1, self.by_start, mean) for mean in around)
         share = a / a.amax(1, keepdim=True).clamp(min=0.1)
         many = torch.full_like(a, math.log1p(len(self.tokens)) / 8)
-        parts = torch.stack([a, share, near, wide, self.span.expand_as(a), many], -1)
+        sure = -torch.log1p(-a.clamp(0, _SUREST)) / 5
+        parts = torch.stack([a, sure, share, near, wide, self.span.expand_as(a), many], -1)
         found = self.head.presence(parts)[..., 0] + parts @ self.head.plain
         return found * self.head.sharp[self.number].exp() + self.head.shift[self.number]
 

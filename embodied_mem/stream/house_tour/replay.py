@@ -102,9 +102,9 @@ def encode_cached(folder: Path | None, name: str, stream: TourStream, net: House
             return Tokens(kept["tokens"], log, float(kept["decode_ms"]), float(kept["encode_ms"]))
     made = encode_stream(stream, net)
     packed = io.BytesIO()
-    arrays = {field: getattr(made.log, field) for field in fields}
-    costs = {"decode_ms": np.array(made.decode_ms), "encode_ms": np.array(made.encode_ms)}
-    np.savez(packed, tokens=made.tokens, **costs, **arrays)
+    arrays = {name: np.array(getattr(made, name)) for name in ("tokens", "decode_ms", "encode_ms")}
+    arrays |= {field: getattr(made.log, field) for field in fields}
+    np.savez(packed, allow_pickle=False, **arrays)
     atomic_write_bytes(file, packed.getvalue())
     return made
 
