@@ -62,8 +62,6 @@ class CompileCase:
     """Instructions that the sm_90 build must contain: ``HGMMA``, ``HMMA``, ``LDG.E.128``, ..."""
     archs: tuple[int, ...] = (80, 89, 90, 100)
     """Compute capabilities it is compiled for."""
-    spilled: int = 0
-    """Bytes of stack it is known to spill on sm_90; more fails."""
 
 
 @dataclass(frozen=True)

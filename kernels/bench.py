@@ -3,13 +3,15 @@
     python -m embodied_mem.kernels.bench [--op NAME] [--out FILE] [--device auto|cpu|cuda] [--quick] [--minutes 7]
 
 On a GPU: CUDA events, 25 ms of warm-up, inputs rotated through more than four times the second-level cache, median and
-20 / 80 % quantiles, and for calls under 20 microseconds a captured graph of 50 calls as well. The roof is the
-larger of bytes over
-bandwidth and operations over peak, both measured at the start. Peers: the composition of torch operations, the same
-compiled, and the named peers of the operation; a row names the fastest. Without a GPU the CPU columns are measured
-and the
-others are null with "not measured". Rows are merged into ``--out`` one by one, so a run cut short loses nothing.
-It needs torch, triton and numpy.
+20 / 80 % quantiles, and for calls under 20 microseconds a captured graph of 50 calls as well. The roof is the larger of
+bytes over bandwidth and operations over peak, both measured at the start. Peers: the composition of torch operations,
+the same compiled, and the named peers of the operation; a row names the fastest. Without a GPU the CPU columns are
+measured and the others are null with "not measured". It needs torch, triton and numpy.
+
+A run keeps to ``--minutes``: parity runs in processes beside each other, which also compile the kernels of the measured
+shapes; then every row is measured without compiled peers, whose compilation takes longer than all else; then these, in
+order, while there is time, and a row says where there was none. Rows are merged into ``--out`` as they come, so a run
+cut short loses nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +37,16 @@ from embodied_mem.kernels import parity
 from embodied_mem.kernels._dispatch import use_backend
 from embodied_mem.kernels._registry import BenchShape, Inputs, OpSpec, get_op, op_names
 
-__all__ = ["gpu_times", "measure", "require_parity", "rows", "show"]
+__all__ = ["add_compiled", "gpu_times", "measure", "require_parity", "rows", "show"]
 
 Row = dict[str, Any]
+_INTERPRET = "TRITON_INTERPRET"
 _CACHE_BYTES = 240 * 2**20
 _WARM_SECONDS = 0.025
 _GRAPH_BELOW_MS = 0.02
+_PROCESSES = 8
+# A compilation that would start later than this before the deadline could run past it.
+_COMPILE_SECONDS = 30
 
 
 def require_parity(names: list[str], device: torch.device, *, quick: bool = False) -> dict[str, float]:
@@ -50,32 +56,44 @@ def require_parity(names: list[str], device: torch.device, *, quick: bool = Fals
         UsageError: an error is above its tolerance; nothing may be measured then.
     """
     if device.type == "cuda":
-        lines, worst = parity.failures("triton", device, names)
+        lines, worst = _beside("triton", names, "--warm")
     else:
         lines, worst = parity.failures("reference", device, names)
         if not quick:
-            found = _interpreted(names)
-            lines, worst = lines + found["failures"], found["errors"]
+            more, worst = _beside("interpret", names)
+            lines = lines + more
     if lines:
         raise UsageError(f"expected kernels that agree with their references, got: {'; '.join(lines[:5])}")
     return worst
 
 
-def _interpreted(names: list[str]) -> dict[str, Any]:
-    """Run the kernels under the interpreter, which needs a process of its own."""
-    words = [word for name in names for word in ("--op", name)]
-    environment = {key: value for key, value in os.environ.items() if key != "EMBODIED_MEM_KERNELS"}
-    command = [sys.executable, "-m", "embodied_mem.kernels.parity", "--backend", "interpret", *words]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment | {"TRITON_INTERPRET": "1"})
-    if done.returncode not in (0, 1):
-        return {"failures": [f"the interpreter failed: {done.stderr.strip().splitlines()[-1:]}"], "errors": {}}
-    return json.loads(done.stdout)
+def _beside(backend: str, names: list[str], *more: str) -> tuple[list[str], dict[str, float]]:
+    """Run parity in processes beside each other: what takes time is compiling, and the interpreter needs its own."""
+    environment = {key: value for key, value in os.environ.items() if key not in ("EMBODIED_MEM_KERNELS", _INTERPRET)}
+    if backend == "interpret":
+        environment[_INTERPRET] = "1"
+    count = min(_PROCESSES, len(names), os.cpu_count() or 1)
+    running = []
+    for first in range(count):
+        words = [word for name in names[first::count] for word in ("--op", name)]
+        command = [sys.executable, "-m", "embodied_mem.kernels.parity", "--backend", backend, *words, *more]
+        pipe = subprocess.PIPE
+        running.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment))
+    lines: list[str] = []
+    worst: dict[str, float] = {}
+    for process in running:
+        out, error = process.communicate()
+        if process.returncode not in (0, 1):
+            lines.append(f"parity of {backend} stopped: {' '.join(error.strip().splitlines()[-1:])}")
+            continue
+        found = json.loads(out)
+        lines += found["failures"]
+        worst |= found["errors"]
+    return lines, dict(sorted(worst.items()))
 
 
-def rows(
-    names: list[str], device: torch.device, *, quick: bool = False, seconds: float = 0.4, deadline: float | None = None
-) -> list[Row]:
-    """Measure all shapes of the operations that fit the device; see `measure`."""
+def rows(names: list[str], device: torch.device, *, seconds: float = 0.4) -> list[Row]:
+    """Measure all shapes of the operations that fit the device, without compiled peers; see `measure`."""
     roof = _roof(device) if device.type == "cuda" else None
     found = []
     for name in names:
@@ -85,11 +103,47 @@ def rows(
                 found.append(_empty(spec, shape, device))
                 continue
             for backward in (False, True) if spec.grads else (False,):
-                found.append(
-                    measure(spec, shape, device, backward=backward, quick=quick, seconds=seconds, roof=roof,
-                            deadline=deadline)
-                )  # fmt: skip
+                found.append(measure(spec, shape, device, backward=backward, seconds=seconds, roof=roof))
     return found
+
+
+def add_compiled(found: list[Row], device: torch.device, *, seconds: float, deadline: float) -> Iterator[Row]:
+    """Time the compiled composition of the rows one after another, put it into them, and yield each row.
+
+    ``deadline`` (`time.monotonic`): rows for which no time is left get a note.
+    """
+    for row in found:
+        measured = row["ms_median"] is not None
+        if not measured or time.monotonic() > deadline - _COMPILE_SECONDS:
+            row["notes"] += ["compiled: not measured, no time left"] if measured else []
+            yield row
+            continue
+        spec, backward = get_op(row["op"]), row["direction"] != "forward"
+        shape = next(shape for shape in spec.bench_shapes if shape.name == row["shape"])
+        sets = _inputs(spec, shape, device)
+        torch._dynamo.reset()
+        compiled = torch.compile(spec.composed, mode="max-autotune-no-cudagraphs")
+        times, notes = _times({"compiled": _calls(spec, compiled, sets, backward)}, seconds, device.type == "cuda")
+        row["notes"] += notes
+        _compare(row, {name: value["median"] for name, value in times.items()})
+        yield row
+
+
+def _inputs(spec: OpSpec, shape: BenchShape, device: torch.device) -> list[Inputs]:
+    """Return sets of inputs: on a GPU at least three, together larger than what its cache keeps."""
+    sets = [spec.sample(shape.shape, 0, shape.dtype, device)]
+    if device.type == "cuda":
+        copies = min(8, max(3, -(-_CACHE_BYTES // max(spec.bytes(sets[0]), 1))))
+        sets += [spec.sample(shape.shape, seed, shape.dtype, device) for seed in range(1, copies)]
+    return sets
+
+
+def _compare(row: Row, times: dict[str, float]) -> None:
+    """Add times of peers and name the fastest."""
+    row["baselines"] |= times
+    if row["baselines"]:
+        fastest = min(row["baselines"], key=lambda name: row["baselines"][name])
+        row |= {"fastest_baseline": fastest, "speedup": row["baselines"][fastest] / row["ms_median"]}
 
 
 def measure(
@@ -98,21 +152,14 @@ def measure(
     device: torch.device,
     *,
     backward: bool = False,
-    quick: bool = False,
     seconds: float = 0.4,
     roof: tuple[float, float] | None = None,
-    deadline: float | None = None,
 ) -> Row:
     """Time one shape: ours and every peer; ``backward`` times forward and backward together."""
     row = _empty(spec, shape, device) | {"direction": "forward+backward" if backward else "forward"}
-    inputs = spec.sample(shape.shape, 0, shape.dtype, device)
-    bytes_, flops = spec.bytes(inputs), spec.flops(inputs)
-    on_gpu = device.type == "cuda"
-    copies = min(8, max(3, -(-_CACHE_BYTES // max(bytes_, 1)))) if on_gpu else 1
-    sets = [inputs] + [spec.sample(shape.shape, seed, shape.dtype, device) for seed in range(1, copies)]
+    sets, on_gpu = _inputs(spec, shape, device), device.type == "cuda"
+    bytes_, flops = spec.bytes(sets[0]), spec.flops(sets[0])
     peers: dict[str, Callable[..., Any]] = {"composed": spec.composed, **spec.baselines}
-    if on_gpu and not quick and (deadline is None or time.monotonic() < deadline):
-        peers["compiled"] = torch.compile(spec.composed, mode="max-autotune-no-cudagraphs")
     everything = {"ours": _calls(spec, spec.call, sets, backward)}
     everything |= {name: _calls(spec, peer, sets, backward) for name, peer in peers.items()}
     times, row["notes"] = _times(everything, seconds, on_gpu)
@@ -124,10 +171,7 @@ def measure(
         row |= {"gbps": bytes_ / ours["median"] / 1e6, "tflops": flops / ours["median"] / 1e9}
         if roof is not None and not backward:
             row["pct_roof"] = 100 * 1e3 * max(bytes_ / roof[0], flops / roof[1]) / ours["median"]
-    row["baselines"] = {name: found["median"] for name, found in times.items()}
-    if row["baselines"]:
-        fastest = min(row["baselines"], key=lambda name: row["baselines"][name])
-        row |= {"fastest_baseline": fastest, "speedup": row["baselines"][fastest] / ours["median"]}
+    _compare(row, {name: found["median"] for name, found in times.items()})
     return row
 
 
@@ -211,7 +255,7 @@ def _times(
         return {name: gpu_times(calls, seconds) for name, calls in able.items()}, notes
     found: dict[str, list[float]] = {name: [] for name in able}
     spent = 0.0
-    while spent < seconds * len(able) or len(found["ours"]) < 3:
+    while able and (spent < seconds * len(able) or min(map(len, found.values())) < 3):
         for name, calls in able.items():
             started = time.process_time()
             calls[0]()
@@ -296,11 +340,11 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--quick", action="store_true", help="no compiled peers, short timings; not to be quoted")
-    parser.add_argument("--minutes", type=float, default=7.0, help="after this time compiled peers are left out")
+    parser.add_argument("--minutes", type=float, default=7.0, help="no compiled peer is begun that could end later")
     chosen = parser.parse_args(words)
     kind = ("cuda" if torch.cuda.is_available() else "cpu") if chosen.device == "auto" else chosen.device
     device, names = torch.device(kind), chosen.op or op_names()
-    deadline = time.monotonic() + 60 * chosen.minutes
+    deadline, seconds = time.monotonic() + 60 * chosen.minutes, 0.05 if chosen.quick else 0.4
     try:
         require_parity(names, device, quick=chosen.quick)
     except UsageError as error:
@@ -309,10 +353,14 @@ def main(words: list[str] | None = None) -> int:
     everything: list[Row] = []
     with use_backend("auto"):
         for name in names:
-            new = rows([name], device, quick=chosen.quick, seconds=0.05 if chosen.quick else 0.4, deadline=deadline)
+            new = rows([name], device, seconds=seconds)
             everything += new
             if chosen.out is not None:
                 merge(chosen.out, new)
+        if device.type == "cuda" and not chosen.quick:
+            for row in add_compiled(everything, device, seconds=seconds, deadline=deadline):
+                if chosen.out is not None:
+                    merge(chosen.out, [row])
     print(show(everything))
     return 0
 

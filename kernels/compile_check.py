@@ -3,8 +3,8 @@
     python -m embodied_mem.kernels.compile_check [--arch 80 89 90 100] [--op NAME] [--json] [--markdown]
 
 The triton wheel carries the compiler, so no GPU and no driver are needed. A pass proves types, layouts and resources,
-not results (`parity`). Checked: no spilled registers beyond what a case admits, shared memory within the chip's
-limit, the instructions that a variant must contain on sm_90. A machine with two cores takes about a minute.
+not results (`parity`). Checked: shared memory within the chip's limit, and on sm_90 no spilled register and the
+instructions that a variant must contain. A machine with two cores takes about a minute.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def compile_case(op: str, case: CompileCase, arch: int) -> dict[str, Any]:
 def _problems(case: CompileCase, arch: int, row: dict[str, Any], counts: dict[str, int]) -> list[str]:
     found = []
     spilled = row["stack"] + row["local"]
-    if arch == 90 and (spilled > case.spilled or (not case.spilled and counts["LDL"] + counts["STL"])):
+    if arch == 90 and (spilled or counts["LDL"] + counts["STL"]):
         found.append(f"spills: {counts['LDL']} loads, {counts['STL']} stores, {row['stack']} bytes of stack")
     if row["shared"] > SHARED_LIMIT[arch]:
         found.append(f"shared memory {row['shared']} above {SHARED_LIMIT[arch]}")

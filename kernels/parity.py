@@ -2,6 +2,8 @@
 
     TRITON_INTERPRET=1 python -m embodied_mem.kernels.parity --backend interpret [--op NAME]
 
+``--warm`` then runs the shapes of the bench once, on a GPU, so that their kernels are compiled when it measures.
+
 The error of a tensor is ``|found - wanted| / |wanted|`` (Frobenius) against the reference in float64 on the same,
 already rounded inputs; infinities must stand at the same places; integers must be equal. Uninitialised memory is filled
 with NaN meanwhile, so an element that a kernel does not write shows.
@@ -134,6 +136,16 @@ def failures(
     return lines, worst
 
 
+def _warm(backend: str, device: torch.device, names: list[str]) -> None:
+    with use_backend(backend):
+        for name in names:
+            spec = get_op(name)
+            for shape in spec.bench_shapes:
+                inputs = spec.sample(shape.shape, 0, shape.dtype, device)
+                for gradients in (False, True) if spec.grads else (False,):
+                    run(spec, inputs, gradients=gradients)
+
+
 def _copied(value: Any) -> Any:
     """A copy with the same strides, so that views stay views."""
     if not isinstance(value, Tensor):
@@ -159,9 +171,12 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--backend", default="interpret" if not torch.cuda.is_available() else "triton")
     parser.add_argument("--op", action="append")
     parser.add_argument("--full", action="store_true")
+    parser.add_argument("--warm", action="store_true")
     chosen = parser.parse_args(words)
     device = torch.device("cuda" if chosen.backend == "triton" else "cpu")
     lines, worst = failures(chosen.backend, device, chosen.op, full=chosen.full)
+    if chosen.warm and not lines:
+        _warm(chosen.backend, device, chosen.op or op_names())
     print(json.dumps({"backend": chosen.backend, "failures": lines, "errors": worst}, indent=1))
     return 1 if lines else 0
 

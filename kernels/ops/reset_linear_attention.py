@@ -66,7 +66,7 @@ def reset_linear_attention(
     inputs = (q, k, v, log_decay, beta, S0, S_init)
     save = torch.is_grad_enabled() and any(z is not None and z.requires_grad for z in inputs)
     arguments = (q, k, v, log_decay, beta, reset, S0, S_init, save)
-    o, S, _ = torch.ops.embodied_mem.reset_linear_attention(*arguments)
+    o, S = torch.ops.embodied_mem.reset_linear_attention(*arguments)[:2]
     return o, S
 
 
@@ -102,7 +102,7 @@ _INPUTS = "Tensor q, Tensor k, Tensor v, Tensor log_decay, Tensor? beta, Tensor 
 @torch.library.custom_op(
     "embodied_mem::reset_linear_attention",
     mutates_args=(),
-    schema=f"({_INPUTS}, bool save) -> (Tensor, Tensor, Tensor)",
+    schema=f"({_INPUTS}, bool save) -> (Tensor, Tensor, Tensor, Tensor)",
 )
 def _op(
     q: Tensor,
@@ -114,7 +114,7 @@ def _op(
     S0: Tensor,
     S_init: Tensor | None,
     save: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     _check(q, k, v, log_decay, beta, reset, S0)
     if run_triton("reset_linear_attention", q, _unsupported(q, k, v, log_decay, beta, S0, S_init)):
         from embodied_mem.kernels.triton_ops import reset_linear_attention as kernel
@@ -134,17 +134,19 @@ def _(
     S0: Tensor,
     S_init: Tensor | None,
     save: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     _check(q, k, v, log_decay, beta, reset, S0)
     B, H, K, V = S0.shape
     count = (q.shape[1] + _CHUNK - 1) // _CHUNK if save else 0
-    return v.new_empty(v.shape), S0.new_empty(S0.shape), q.new_empty((B, H, count, K, V), dtype=torch.float32)
+    states = q.new_empty((B, H, count, K, V), dtype=torch.float32)
+    writes = q.new_empty((B, q.shape[1] if save and beta is not None else 0, H, V), dtype=torch.float32)
+    return v.new_empty(v.shape), S0.new_empty(S0.shape), states, writes
 
 
 @torch.library.custom_op(
     "embodied_mem::reset_linear_attention_backward",
     mutates_args=(),
-    schema=f"(Tensor d_o, Tensor d_final, {_INPUTS}, Tensor states) "
+    schema=f"(Tensor d_o, Tensor d_final, {_INPUTS}, Tensor states, Tensor writes) "
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
 def _backward_op(
@@ -159,11 +161,12 @@ def _backward_op(
     S0: Tensor,
     S_init: Tensor | None,
     states: Tensor,
+    writes: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     if run_triton("reset_linear_attention_backward", q, _unsupported(q, k, v, log_decay, beta, S0, S_init)):
         from embodied_mem.kernels.triton_ops import reset_linear_attention as kernel
 
-        found = kernel.backward(d_o, d_final, q, k, v, log_decay, beta, reset, S_init, states)
+        found = kernel.backward(d_o, d_final, q, k, v, log_decay, beta, reset, S_init, states, writes)
     else:
         found = reference.backward(d_o, d_final, q, k, v, log_decay, beta, reset, S0, S_init)
     dq, dk, dv, dg, d_beta, dS0, d_init = found
@@ -183,17 +186,18 @@ def _(
     S0: Tensor,
     S_init: Tensor | None,
     states: Tensor,
+    writes: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     some = [q.new_empty(0) if z is None else z.new_empty(z.shape) for z in (q, k, v, log_decay, beta, S0, S_init)]
     return some[0], some[1], some[2], some[3], some[4], some[5], some[6]
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    ctx.save_for_backward(*inputs[:8], output[2])
-    ctx.mark_non_differentiable(output[2])
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.save_for_backward(*inputs[:8], *output[2:])
+    ctx.mark_non_differentiable(*output[2:])
 
 
-def _gradients(ctx: Any, d_o: Tensor, d_final: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+def _gradients(ctx: Any, d_o: Tensor, d_final: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
     beta, S_init = ctx.saved_tensors[4], ctx.saved_tensors[7]
     dq, dk, dv, dg, d_beta, dS0, d_init = torch.ops.embodied_mem.reset_linear_attention_backward(
         d_o, d_final, *ctx.saved_tensors

@@ -17,8 +17,8 @@ start inside a chunk.
 Chunks of one episode form a chain and chains run in parallel, longest first: chunk j of all chains that have one lies
 at ``offsets[j] .. offsets[j + 1]``, and chain e is its row e. A reset is a new chain, so no reset is left to look at.
 
-Limits: products run in the dtype of the inputs, half types in float32. The kernel takes keys, values and
-chunks of up to 64, of up to 32 in float32.
+Limits: products run in the dtype of the inputs, half types in float32. The kernel takes chunks of up to 64 tokens, in
+float32 of up to 32; matrices of more than 64 x 64 (float32: 32 x 32) do not fit its registers and pass through memory.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ def titans_step(
 
 
 def _unsupported(q: Tensor, k: Tensor, v: Tensor, *others: Tensor | None) -> str:
-    largest, limit = max(k.shape[-1], v.shape[-1], k.shape[-2]), 32 if k.dtype == torch.float32 else 64
-    return unsupported_dtype(q, k, v, *others) or (f"a dim of {largest} > {limit}" if largest > limit else "")
+    tokens, limit = k.shape[-2], 32 if k.dtype == torch.float32 else 64
+    return unsupported_dtype(q, k, v, *others) or (f"chunks of {tokens} > {limit} tokens" if tokens > limit else "")
 
 
 def _falls_back(q: Tensor, *others: Any) -> bool:

@@ -78,14 +78,21 @@ def _largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """As ``scores.topk(k)`` up to the choice among equal scores.
 
     A long list is cut into groups first: the best k entries lie in the k groups with the largest maxima, and maxima are
-    vectorised where `topk` looks at every entry by itself.
+    vectorised where `topk` looks at every entry by itself. The entries of a group lie far apart, so that maxima of
+    neighbours are taken side by side.
     """
     N = scores.shape[-1]
     if N < 8 * _GROUP * k:
         return scores.topk(k, -1)
-    whole = N - N % _GROUP
-    groups = scores[..., :whole].unflatten(-1, (-1, _GROUP)).amax(-1).topk(k, -1, sorted=False).indices
-    index = (groups.unsqueeze(-1) * _GROUP + torch.arange(_GROUP, device=scores.device)).flatten(-2)
+    count, whole = N // _GROUP, N - N % _GROUP
+    entries = scores.movedim(-1, 0)
+    if entries.is_contiguous():
+        # reduced in the order of memory
+        largest = entries[:whole].unflatten(0, (_GROUP, count)).amax(0).movedim(0, -1)
+    else:
+        largest = scores[..., :whole].unflatten(-1, (_GROUP, count)).amax(-2)
+    groups = largest.topk(k, -1, sorted=False).indices
+    index = (groups.unsqueeze(-1) + torch.arange(0, whole, count, device=scores.device)).flatten(-2)
     if whole < N:
         rest = torch.arange(whole, N, device=scores.device).expand(*index.shape[:-1], -1)
         index = torch.cat([index, rest], -1)

@@ -51,7 +51,25 @@ def run_at(
     at: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """As `run`, with the states after tokens ``at`` (B, J) as third, (B, J, H, K, V); a decay per head only."""
+    o, S, updates, inside = _parts(q, k, v, log_decay, beta, reset, S0, S_init, chunk)
+    return o, S, None if at is None or inside is None else _states_at(at, *inside, updates, S_init)
+
+
+def _parts(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_decay: Tensor,
+    beta: Tensor | None,
+    reset: Tensor,
+    S0: Tensor,
+    S_init: Tensor | None,
+    chunk: int,
+) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor] | None]:
+    """As `run`, with what tokens wrote (N, B, H, C, V) and what `_states_at` needs (None with a decay per channel)."""
     steps = q.shape[1]
+    # a state that the first token hides may be NaN, which the products with 0 below would carry on
+    S0 = S0.masked_fill(reset[:, :1, None, None], 0)
     channels = log_decay.dim() == 4
     chunk = min(chunk, steps, _CHANNEL_CHUNK) if channels else min(chunk, steps)
     q, k, v = (_chunked(x, chunk) for x in (q, k, v))
@@ -59,7 +77,8 @@ def run_at(
     if channels:
         log_decay = _chunked(log_decay, chunk)
         inner, enter, begin, leave = _channel_decays(q, k, log_decay, reset, segment, S_init is not None)
-        return *_scan(q, k, v, None, None, inner, enter, begin, leave, S0, S_init, steps)[:2], None
+        o, S, _, updates = _scan(q, k, v, None, None, inner, enter, begin, leave, S0, S_init, steps)
+        return o, S, updates, None
     log_decay = _chunked(log_decay.unsqueeze(-1), chunk).squeeze(-1)
     D, enter, begin, leave = _decays(log_decay, reset, segment, S_init is not None)
     inner = (q @ k.transpose(-1, -2)) * D
@@ -71,7 +90,7 @@ def run_at(
         U, W = solve @ v, solve @ (enter * k)
         W_init = None if begin is None else solve @ (begin * k)
     o, S, states, updates = _scan(q, k, U, W, W_init, inner, enter, begin, leave, S0, S_init, steps)
-    return o, S, None if at is None else _states_at(at, k, D, enter, begin, states, updates, S_init)
+    return o, S, updates, (k, D, enter, begin, states)
 
 
 def forward(
@@ -85,19 +104,23 @@ def forward(
     S_init: Tensor | None,
     save: bool,
     chunk: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """As `run`, for the registered operator: contiguous o, final state, and the states at the starts of chunks."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """As `run`, for the registered operator: contiguous o, final state, states at the starts of chunks, and writes."""
     kept, held = v.dtype, S0.dtype
     q, k, v, log_decay, beta, S0, S_init = _widened(q, k, v, log_decay, beta, S0, S_init)
-    starts, outputs, S = [], [], S0
+    starts, outputs, written, S = [], [], [], S0
     for first in range(0, q.shape[1], chunk):
         starts.append(S)
         at = slice(first, first + chunk)
         strength = None if beta is None else beta[:, at]
-        o, S = run(q[:, at], k[:, at], v[:, at], log_decay[:, at], strength, reset[:, at], S, S_init, chunk)
+        o, S, u = _parts(q[:, at], k[:, at], v[:, at], log_decay[:, at], strength, reset[:, at], S, S_init, chunk)[:3]
         outputs.append(o)
+        written.append(u[0].transpose(1, 2))
     states = torch.stack(starts, 2).float() if save else S0.new_empty(*S0.shape[:2], 0, *S0.shape[2:]).float()
-    return torch.cat(outputs, 1).to(kept), S.to(held).clone(), states
+    writes = states.new_empty(len(v), 0, *v.shape[2:])
+    if save and beta is not None:
+        writes = torch.cat(written, 1).float()
+    return torch.cat(outputs, 1).to(kept), S.to(held).clone(), states, writes
 
 
 def backward(

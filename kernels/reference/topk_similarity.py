@@ -24,11 +24,12 @@ def search(
     """Return scores and indices (Q, k); shapes as in `ops.topk_similarity`."""
     if q.dtype in (torch.float16, torch.bfloat16):
         q, bank = q.float(), bank.float()
-    scores = q.detach() @ bank.detach().T
     keep = passes(group, q_group, time, span, now, apart)
-    if keep is not None:
-        scores = scores.masked_fill_(~keep, -torch.inf)
-    return best_exact(scores, k)
+    if keep is None:
+        # few queries: the product of the bank with them is the faster order
+        return best_exact((bank.detach() @ q.detach().T).T, k)
+    scores = q.detach() @ bank.detach().T
+    return best_exact(scores.masked_fill_(~keep, -torch.inf), k)
 
 
 def passes(

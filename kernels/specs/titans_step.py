@@ -155,12 +155,12 @@ def flops(inputs: Inputs) -> int:
 
 
 def compile_cases() -> list[CompileCase]:
-    """Heads of 32 x 32 (the memory's default) and, in half types, of 64 x 64, both directions."""
+    """Heads of 32 x 32 (the memory's default) and of 64 x 64 in registers, of 128 x 128 by tiles, both directions."""
     from embodied_mem.kernels.triton_ops import titans_step as kernel
 
     integers = dict.fromkeys(("E", "H", "J", "K", "V", "C"), "i32")
     wide = dict.fromkeys(("states", "d_q", "d_k", "d_v", "d_theta", "d_kappa", "d_mu", "d_start", "d_held", "d_rows",
-                          "beyond"), "*fp32")  # fmt: skip
+                          "beyond", "waiting"), "*fp32")  # fmt: skip
     halves = ("q", "k", "v", "theta", "kappa", "mu", "start", "u_held", "o", "u", "last", "final", "d_o", "d_u",
               "d_last", "d_final")  # fmt: skip
     types = integers | wide | {"offsets": "*i64", "held": "*u8", "bound": "fp32"}
@@ -169,24 +169,34 @@ def compile_cases() -> list[CompileCase]:
         ("32_fp32", "fp32", 32, (80, 89, 90, 100)),
         ("32_bf16", "bf16", 32, (90,)),
         ("64_bf16", "bf16", 64, (90,)),
+        ("128_fp32", "fp32", 128, (90,)),
+        ("128_bf16", "bf16", 128, (90,)),
     ):
+        BC, BK, BV, whole = kernel.tiles(16, K, K, wide=kind == "fp32")
         sizes = {"HAS_HELD": True, "CLIP": True, "PRECISION": "tf32" if kind == "bf16" else "ieee",
-                 "BC": 16, "BK": K, "BV": K}  # fmt: skip
+                 "BC": BC, "BK": BK, "BV": BV}  # fmt: skip
         given = types | dict.fromkeys(halves, f"*{kind}")
         odd, expect = ("E", "H", "J"), ("HMMA",) if kind == "bf16" else ()
         for part, function, more in (
-            ("forward", kernel.forward_kernel, {"SAVE": True}),
+            ("forward", kernel.forward_kernel if whole else kernel.tiled_forward_kernel, {"SAVE": True}),
             ("backward_reads", kernel.reads_kernel, {}),
-            ("backward_chain", kernel.chain_kernel, {}),
+            ("backward_chain", kernel.chain_kernel if whole else kernel.tiled_chain_kernel, {}),
             ("backward_ends", kernel.ends_kernel, {}),
         ):
-            constants, warps = sizes | more, kernel.ENDS_WARPS if part == "backward_ends" else kernel.WARPS
-            targets = archs if part == "forward" else (90,)
+            constants, warps, targets = sizes | more, kernel.WARPS, archs if part == "forward" else (90,)
+            if part in ("backward_reads", "backward_ends"):
+                constants |= kernel.chunk_tiles(BK, BV, wide=kind == "fp32")
+                warps = constants.pop("num_warps")
+                if not whole:
+                    # the same program as for the largest whole matrices
+                    continue
             cases.append(CompileCase(f"{part}_{name}", function, given, constants, warps, 2, odd, expect, targets))
     return cases
 
 
 SMALL = {"H": 2, "C": 4, "K": 5, "V": 3, "chains": (3, 2, 1)}
+# What needs neither several heads nor chains that end at several chunks: the interpreter takes its time for each.
+ALONE = {"H": 1, "C": 4, "K": 5, "V": 3, "chains": (2, 1)}
 
 register_op(
     OpSpec(
@@ -198,16 +208,18 @@ register_op(
         oracle=oracle,
         composed=composed,
         edge_cases=(
-            Case("held", {**SMALL, "held": True}, ALL),
+            Case("held", {**ALONE, "H": 2, "held": True}, ALL),
             Case("plain", SMALL),
-            Case("one_token_chunks", {**SMALL, "C": 1, "chains": (5, 5, 2)}),
-            Case("one_chunk_each", {**SMALL, "chains": (1, 1, 1)}),
+            Case("one_token_chunks", {**ALONE, "C": 1, "chains": (4, 2)}),
+            Case("one_chunk_each", {**ALONE, "chains": (1, 1)}),
             Case("one_chain", {"H": 1, "C": 3, "K": 4, "V": 4, "chains": (4,)}),
-            Case("no_clip", {**SMALL, "clip": math.inf, "held": True}),
-            Case("strong_gate", {**SMALL, "gate": -1e4}),
-            Case("tight_clip", {**SMALL, "clip": 0.05}),
-            Case("offset_views", {**SMALL, "offset": True}),
+            Case("no_clip", {**ALONE, "clip": math.inf, "held": True}),
+            Case("strong_gate", {**ALONE, "gate": -1e4}),
+            Case("tight_clip", {**ALONE, "clip": 0.05}),
+            Case("offset_views", {**ALONE, "H": 2, "offset": True}),
             Case("more_than_a_tile", {"H": 1, "C": 18, "K": 20, "V": 30, "chains": (2,)}),
+            Case("tiled", {"H": 1, "C": 3, "K": 36, "V": 36, "chains": (3, 1), "held": True}),
+            Case("tiled_half", {"H": 1, "C": 3, "K": 66, "V": 18, "chains": (2, 1)}, (torch.float16,)),
             Case("wide", {"H": 2, "C": 16, "K": 64, "V": 64, "chains": (6, 6, 4), "held": True}, ALL[1:], full=True),
         ),
         compile_cases=compile_cases,
@@ -220,6 +232,7 @@ register_op(
             ),
             BenchShape("B1024_T128_H4_32", {"H": 4, "C": 16, "K": 32, "V": 32, "chains": (8,) * 1024}, torch.float32),
             BenchShape("B1024_T128_H4_64", {"H": 4, "C": 16, "K": 64, "V": 64, "chains": (8,) * 1024}),
+            BenchShape("B256_T128_H4_128", {"H": 4, "C": 16, "K": 128, "V": 128, "chains": (8,) * 256}),
         ),
         bytes=moved,
         flops=flops,

@@ -62,9 +62,9 @@ def forward_kernel(
     BD: tl.constexpr,
 ):  # fmt: skip
     """Online softmax; grid (tiles of queries, B * H, parts). Writes out and lse of every part."""
-    i = tl.program_id(0) * BQ + tl.arange(0, BQ)
+    i = tl.program_id(0).to(tl.int64) * BQ + tl.arange(0, BQ)
     b = (tl.program_id(1) // H).to(tl.int64)
-    h = tl.program_id(1) % H
+    h = (tl.program_id(1) % H).to(tl.int64)
     part = tl.program_id(2)
     d = tl.arange(0, BD)
     wide = d < D
@@ -128,7 +128,7 @@ def keys_backward_kernel(
     """Gradients of a tile of keys and values, 0 in empty slots; grid (tiles of keys, B * H)."""
     m = tl.program_id(0) * BM + tl.arange(0, BM)
     b = (tl.program_id(1) // H).to(tl.int64)
-    h = tl.program_id(1) % H
+    h = (tl.program_id(1) % H).to(tl.int64)
     d = tl.arange(0, BD)
     wide = d < D
     held = tl.load(length + b).to(tl.int32) * tokens
@@ -145,7 +145,7 @@ def keys_backward_kernel(
             other=0.0,
         )
         for first in range(0, Q, BQ):
-            i = first + tl.arange(0, BQ)
+            i = (first + tl.arange(0, BQ)).to(tl.int64)
             mask = (i < Q)[:, None] & wide[None, :]
             asked = tl.load(q + b * q_row + i[:, None] * q_query + h * q_head + d[None, :], mask=mask, other=0.0)
             place = (b * Q + i) * H + h
@@ -171,9 +171,9 @@ def queries_backward_kernel(
     BD: tl.constexpr,
 ):  # fmt: skip
     """Gradient of a tile of queries; grid (tiles of queries, B * H)."""
-    i = tl.program_id(0) * BQ + tl.arange(0, BQ)
+    i = tl.program_id(0).to(tl.int64) * BQ + tl.arange(0, BQ)
     b = (tl.program_id(1) // H).to(tl.int64)
-    h = tl.program_id(1) % H
+    h = (tl.program_id(1) % H).to(tl.int64)
     d = tl.arange(0, BD)
     wide = d < D
     mask = (i < Q)[:, None] & wide[None, :]
@@ -210,9 +210,9 @@ def keys_kernel(
     BD: tl.constexpr,
 ):  # fmt: skip
     """Write sortable keys of score and index, (B, Q, H, K) int64; grid (tiles of queries, B * H, tiles of keys)."""
-    i = tl.program_id(0) * BQ + tl.arange(0, BQ)
+    i = tl.program_id(0).to(tl.int64) * BQ + tl.arange(0, BQ)
     b = (tl.program_id(1) // H).to(tl.int64)
-    h = tl.program_id(1) % H
+    h = (tl.program_id(1) % H).to(tl.int64)
     m = tl.program_id(2) * BM + tl.arange(0, BM)
     d = tl.arange(0, BD)
     wide = d < D

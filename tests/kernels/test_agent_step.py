@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from gymnasium import spaces
 from torch.nn import functional as F
 
-from embodied_mem.agent import AgentConfig, MemoryAgent
-from embodied_mem.config import from_dict
 from embodied_mem.kernels import reset_stats, stats, use_backend
+
+# the kernels and their other tests need torch, triton, numpy and pytest alone
+spaces = pytest.importorskip("gymnasium").spaces
+
+from embodied_mem.agent import AgentConfig, MemoryAgent  # noqa: E402
+from embodied_mem.config import from_dict  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 SPACE = spaces.Dict({"vector": spaces.Box(-1.0, 1.0, (6,)), "rgb": spaces.Box(0, 255, (8, 8, 3), dtype="uint8")})

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy
 import pytest
@@ -15,6 +16,7 @@ import triton
 
 from embodied_mem.kernels._registry import op_names
 
+HERE = Path(__file__).parent
 # Its loops over runtime bounds fail under NumPy 2.4 before Triton 3.8.
 old = tuple(map(int, triton.__version__.split(".")[:2])) < (3, 8)
 new = tuple(map(int, numpy.__version__.split(".")[:2])) >= (2, 4)
@@ -36,6 +38,14 @@ def test_kernels_equal_their_references():
     assert found["failures"] == [] and done.returncode == 0
     assert set(found["errors"]) == set(op_names())
     assert max(found["errors"].values()) > 0
+
+
+def test_offsets_beyond_32_bits():
+    environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(HERE.parents[1])}
+    done = subprocess.run(
+        [sys.executable, str(HERE / "far_strides.py")], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.full
