@@ -80,9 +80,9 @@ def write_episodes(
     if language == "varied":
         from embodied_mem.envs.street.phrasing import say
 
-        routes, headings, layer, draw = draw_routes(graph, split, style, items, seed)
-        texts = [say(graph, layer, route, heading, style, draw) for route, heading in zip(routes, headings)]
-        return make_episodes([f"{split}-{k}" for k in range(items)], texts, routes, headings)
+        ways, starts_at, known, voice = draw_routes(graph, split, style, items, seed)
+        told = [say(graph, known, way, heading, style, voice) for way, heading in zip(ways, starts_at)]
+        return make_episodes([f"{split}-{k}" for k in range(items)], told, ways, starts_at)
     from embodied_mem.envs.street import _route_kernels
 
     allowed = ~graph.unseen if split == "train" else graph.unseen
