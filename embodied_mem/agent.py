@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -28,6 +28,7 @@ from embodied_mem.files import atomic_dir, atomic_write_bytes, atomic_write_json
 from embodied_mem.heads import ActionHead, HeadConfig
 from embodied_mem.memory.contract import MemoryInput, MemoryModule, State, make_memory, reset_where
 from embodied_mem.perception.encoder import EncoderConfig, ObservationEncoder
+from embodied_mem.perception.text_reader import ReaderConfig, TextReader
 from embodied_mem.spaces import as_dict_obs, as_dict_space, space_from_json, space_to_json
 
 T = TypeVar("T")
@@ -95,6 +96,8 @@ class AgentConfig:
     """Action and value heads."""
     skip: bool = False
     """Heads read the features beside the memory's output."""
+    reader: ReaderConfig | None = None
+    """Reads an instruction with what the heads read as query, and joins the answer; the encoder then leaves it out."""
 
 
 class MemoryAgent(nn.Module):
@@ -108,9 +111,11 @@ class MemoryAgent(nn.Module):
         head: ActionHead,
         observation_space: gymnasium.Space,
         action_space: gymnasium.Space,
+        reader: TextReader | None = None,
     ) -> None:
         """Join the parts; `build` makes them from a config."""
         super().__init__()
+        self.reader = reader
         self.config = config
         self.encoder = encoder
         self.memory = memory
@@ -129,7 +134,13 @@ class MemoryAgent(nn.Module):
             UsageError: an unknown memory, encoder or option, or a space the parts cannot serve.
         """
         space = as_dict_space(observation_space)
-        encoder = ObservationEncoder(config.encoder, space)
+        seen = config.encoder
+        if config.reader is not None:
+            _check_text(config.reader, space)
+            seen = replace(
+                seen, ignore=(*(key for key in seen.ignore if key != config.reader.entry), config.reader.entry)
+            )
+        encoder = ObservationEncoder(seen, space)
         width = config.memory_config.get("in_dim", encoder.out_dim)
         if width != encoder.out_dim:
             raise UsageError(f"expected memory_config.in_dim equal to encoder.out_dim {encoder.out_dim}, got {width}")
@@ -139,8 +150,9 @@ class MemoryAgent(nn.Module):
             known = list(space.spaces)
             raise UsageError(f"memory {config.memory!r} needs the observation entries {missing}, got {known}")
         head_dim = memory.out_dim + (encoder.out_dim if config.skip else 0)
-        head = ActionHead(head_dim, action_space, config.head)
-        return cls(config, encoder, memory, head, observation_space, action_space)
+        reader = None if config.reader is None else TextReader(config.reader, head_dim)
+        head = ActionHead(head_dim + (0 if reader is None else reader.out_dim), action_space, config.head)
+        return cls(config, encoder, memory, head, observation_space, action_space, reader)
 
     def initial_state(self, n: int, device: torch.device | str | None = None) -> State:
         """Return the memory state of ``n`` fresh episodes, leaves (n, ...), on ``device`` (default: the module's)."""
@@ -162,7 +174,7 @@ class MemoryAgent(nn.Module):
         """
         x = self.encoder(obs)
         y, state = self.memory.step(self._input(x, obs), state, reset, donate=donate)
-        inputs, value = self.head(torch.cat([y, x], -1) if self.config.skip else y)
+        inputs, value = self.head(self._join(y, x, obs))
         return inputs, value, state
 
     def sequence(
@@ -181,9 +193,27 @@ class MemoryAgent(nn.Module):
         """
         x = self.encoder(obs)
         y, state = self.memory.sequence(self._input(x, obs), state, resets, valid=valid)
-        embedding = torch.cat([y, x], -1) if self.config.skip else y
+        embedding = self._join(y, x, obs)
         inputs, value = self.head(embedding)
         return inputs, value, embedding, state
+
+    def follow(self, obs: Mapping[str, Tensor], tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Return distribution inputs (B, T, A) and memory outputs (B, T, M) of whole episodes with texts as concepts.
+
+        Args:
+            obs: named tensors (B, T, ...), without the text.
+            tokens: (B, W) int64, see `street_words.tokenize`.
+
+        Raises:
+            UsageError: the agent has no reader.
+        """
+        if self.reader is None:
+            raise UsageError("expected an agent with a reader (agent.reader), got one without")
+        x = self.encoder(obs)
+        y, _ = self.memory.sequence(self._input(x, obs))
+        found = torch.cat([y, x], -1) if self.config.skip else y
+        answer = self.reader.attend(found, self.reader.encode(tokens))
+        return self.head(torch.cat([found, answer], -1))[0], y
 
     def inspect(self, obs: Mapping[str, Tensor], state: State, reset: Tensor | None = None) -> dict[str, Tensor]:
         """Return what a read at ``obs`` attends to, from the memory's own ``inspect``; empty where it has none."""
@@ -194,8 +224,21 @@ class MemoryAgent(nn.Module):
             state = reset_where(reset, self.initial_state(len(reset)), state)
         return look(self._input(self.encoder(obs), obs), state)
 
+    def _join(self, y: Tensor, x: Tensor, obs: Mapping[str, Tensor]) -> Tensor:
+        """Return what the heads read: memory output, features where ``skip``, and what the text answers."""
+        found = torch.cat([y, x], -1) if self.config.skip else y
+        if self.reader is None:
+            return found
+        return torch.cat([found, self.reader(found, obs[self.reader.config.entry])], -1)
+
     def _input(self, x: Tensor, obs: Mapping[str, Tensor]) -> Tensor | MemoryInput:
         return MemoryInput(x, **{key: obs[key] for key in self._needs}) if self._needs else x
+
+
+def _check_text(config: ReaderConfig, space: gymnasium.spaces.Dict) -> None:
+    box = space.spaces.get(config.entry)
+    if box is None or box.dtype != np.uint8 or len(box.shape or ()) != 1:
+        raise UsageError(f"expected text (L,) uint8 under {config.entry!r} for the reader, got {box} of {list(space)}")
 
 
 class PolicyAgent:
@@ -311,6 +354,25 @@ def load_agent(
     module = _fitting(folder, lambda: _build(description, raw))
     chosen = bool(description.get("deterministic", True)) if deterministic is None else deterministic
     return PolicyAgent(module.to(device), deterministic=chosen, record=record)
+
+
+def load_weights(module: MemoryAgent, directory: str | Path) -> None:
+    """Give ``module`` the weights of the trained agent in ``directory`` (a bundle, or a run folder that holds one).
+
+    Raises:
+        UsageError: there is none, it is damaged, or its weights do not fit the module.
+    """
+    folder = find_bundle(directory)
+    weights = load(_read_bundle(folder)[1])
+    own = module.state_dict()
+    shapes = [{key: value.shape for key, value in part.items()} for part in (weights, own)]
+    wrong = sorted(key for key in {*weights, *own} if shapes[0].get(key) != shapes[1].get(key))
+    if wrong:
+        raise UsageError(
+            f"expected the agent in {folder} to have the settings of this one, but {len(wrong)} weights differ, "
+            f"first {wrong[0]!r}; give the same agent.* settings"
+        )
+    module.load_state_dict(weights)
 
 
 def find_bundle(directory: str | Path) -> Path:

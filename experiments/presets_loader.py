@@ -1,13 +1,13 @@
 """Presets: named training runs as YAML files in `experiments/presets/`, as users' files, or from plug-ins.
 
 A preset is flat: ``description``, ``cpu_seconds`` (what it takes on one core, about) and the keys of
-`policies.training.config.run_config`, or of `policies.imitation.config.imitation_config` where ``algorithm`` is
-``imitation``. The file name is its name.
+`policies.training.config.run_config`, of `policies.imitation.config.imitation_config` where ``algorithm`` is
+``imitation``, or of `policies.navigation.config.street_config` where it is ``street``. The file name is its name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,18 @@ from typing import Any
 from embodied_mem import registry
 from embodied_mem.errors import UsageError, nearest
 from embodied_mem.policies.imitation.config import ALGORITHM, ImitationRunConfig, imitation_config
+from embodied_mem.policies.navigation import config as street
 from embodied_mem.policies.training.config import RunConfig, run_config
 
 HERE = Path(__file__).parent / "presets"
 ABOUT = ("description", "cpu_seconds")
+
+
+READERS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    ALGORITHM: imitation_config,
+    street.ALGORITHM: street.street_config,
+}
+"""Algorithms that are not RLlib's -> what reads their keys."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +39,8 @@ class Preset:
     """One line."""
     cpu_seconds: float | None
     """CPU seconds one seed takes, about; None where it was not measured."""
-    config: RunConfig | ImitationRunConfig
-    """What it runs; ``algorithm: imitation`` makes it the second."""
+    config: RunConfig | ImitationRunConfig | street.StreetRunConfig
+    """What it runs; ``algorithm: imitation`` makes it the second, ``algorithm: street`` the third."""
 
 
 def load_preset(name: str) -> Preset:
@@ -100,7 +108,7 @@ def _from_mapping(name: str, value: Any, where: str) -> Preset:
         raise UsageError(f"expected a number under 'cpu_seconds' in {where}, got {seconds!r}")
     try:
         flat = {key: item for key, item in value.items() if key not in ABOUT}
-        config = imitation_config(flat) if value.get("algorithm") == ALGORITHM else run_config(flat)
+        config = READERS.get(str(value.get("algorithm")), run_config)(flat)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from error
     return Preset(name, " ".join(about["description"].split()), seconds, config)

@@ -10,8 +10,11 @@ from typing import Any
 from embodied_mem.errors import UsageError
 from embodied_mem.experiments.presets_loader import load_preset
 from embodied_mem.policies.imitation.config import ALGORITHM, ImitationRunConfig, apply_imitation_overrides
+from embodied_mem.policies.navigation import config as street
 from embodied_mem.policies.training.config import RunConfig, apply_overrides
 from embodied_mem.policies.training.run import RUN_FILE, Report, stored_algorithm, stored_config, train_run
+
+Config = RunConfig | ImitationRunConfig | street.StreetRunConfig
 
 
 def train(
@@ -44,7 +47,7 @@ def train(
     """
     if resume and out is None:
         raise UsageError("expected the folder of the run to resume; give --out DIR")
-    config: RunConfig | ImitationRunConfig
+    config: Config
     if preset is None:
         if not resume:
             raise UsageError("expected a preset; see `embodied-mem list presets`")
@@ -54,18 +57,23 @@ def train(
         name, config = loaded.name, loaded.config
     if isinstance(config, ImitationRunConfig):
         config = apply_imitation_overrides(config, overrides)
+    elif isinstance(config, street.StreetRunConfig):
+        config = street.apply_street_overrides(config, overrides)
     else:
         config = apply_overrides(config, overrides)
     out = Path(out) if out is not None else Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     if not seeds:
         resumed = resume and (Path(out) / RUN_FILE).is_file()
         seeds = _stored(out)[2] if resumed else [0]
-    if isinstance(config, ImitationRunConfig):
+    if not isinstance(config, RunConfig):
         from embodied_mem.policies.imitation.run import train_imitation
+        from embodied_mem.policies.imitation.trainer import ImitationSeed
+        from embodied_mem.policies.navigation.street_seed import StreetSeed
 
         if tune:
             raise UsageError("--tune is not there for imitation; train each setting as a run of its own")
-        return train_imitation(config, name, out, seeds=list(seeds), resume=resume, report=report)
+        kind = StreetSeed if isinstance(config, street.StreetRunConfig) else ImitationSeed
+        return train_imitation(config, name, out, seeds=list(seeds), resume=resume, report=report, kind=kind)
     if tune:
         from embodied_mem.policies.training.sweep import sweep
 
@@ -75,8 +83,10 @@ def train(
     return train_run(config, name, out, seeds=list(seeds), resume=resume, report=report)
 
 
-def _stored(out: str | Path) -> tuple[str, RunConfig | ImitationRunConfig, list[int]]:
-    """Return name, configuration and seeds of the run in ``out``, of either kind."""
+def _stored(out: str | Path) -> tuple[str, Config, list[int]]:
+    """Return name, configuration and seeds of the run in ``out``, of any kind."""
+    if stored_algorithm(out) == street.ALGORITHM:
+        return stored_config(out, street.StreetRunConfig)
     if stored_algorithm(out) == ALGORITHM:
         return stored_config(out, ImitationRunConfig)
     return stored_config(out, RunConfig)

@@ -5,10 +5,11 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from embodied_mem.agent import Agent, AgentConfig, MemoryAgent, PolicyAgent, load_agent, save_agent
+from embodied_mem.agent import Agent, AgentConfig, MemoryAgent, PolicyAgent, load_agent, load_weights, save_agent
 from embodied_mem.config import from_dict
 from embodied_mem.errors import UsageError
-from embodied_mem.spaces import as_dict_obs
+from embodied_mem.perception.street_words import tokenize
+from embodied_mem.spaces import as_dict_obs, encode_text
 
 OBS = spaces.Dict({"vector": spaces.Box(-1.0, 1.0, (6,), np.float32), "rgb": spaces.Box(0, 255, (8, 8, 3), np.uint8)})
 ACTIONS = spaces.Discrete(3, start=1)
@@ -170,3 +171,48 @@ def test_inspect_forgets_reset_rows_first():
     used = {key: value + 1 for key, value in state.items()}
     _, _, info = policy.act(observe(2), used, np.array([True, False]))
     assert not info["inspect"]["seen"][0].any() and (info["inspect"]["seen"][1] == 1).all()
+
+
+TEXT = spaces.Dict({**OBS.spaces, "instruction": spaces.Box(0, 255, (24,), np.uint8)})
+READER = {"width": 8, "embedding": 4, "heads": 2, "hops": 1, "words": 12}
+
+
+def told(*lead, seed=0):
+    """Observations with a text that changes where an episode begins (step 4)."""
+    obs = observe(*lead, seed=seed)
+    words = [encode_text(text, 24) for text in ("turn left at the light", "go straight, then stop")]
+    texts = np.stack([np.stack([words[(row + (t >= 4)) % 2] for t in range(lead[1])]) for row in range(lead[0])])
+    return {**obs, "instruction": texts}
+
+
+def test_an_agent_with_a_reader_steps_as_it_runs_sequences_and_round_trips(tmp_path):
+    agent = build(space=TEXT, reader=READER, skip=True)
+    torch.nn.init.normal_(agent.head.out.weight)
+    obs, resets = tensors(told(3, 7)), torch.zeros(3, 7, dtype=torch.bool)
+    resets[:, 4] = True
+    inputs, values, embedding, _ = agent.sequence(obs, agent.initial_state(3), resets)
+    state = agent.initial_state(3)
+    with torch.no_grad():
+        for t in range(7):
+            here, value, state = agent.step({key: x[:, t] for key, x in obs.items()}, state, resets[:, t])
+            torch.testing.assert_close(here, inputs[:, t])
+            torch.testing.assert_close(value, values[:, t])
+    torch.testing.assert_close(agent.head.value(embedding), values)
+    whole = {key: x[:, :4] for key, x in obs.items()}
+    tokens = tokenize(whole["instruction"][:, 0], 12)
+    torch.testing.assert_close(agent.follow(whole, tokens)[0], inputs[:, :4])
+    save_agent(tmp_path / "agent", agent)
+    again = load_agent(tmp_path / "agent").module
+    torch.testing.assert_close(again.sequence(obs, None, resets)[0], inputs)
+    other = build(space=TEXT, reader=READER, skip=True, seed=1)
+    load_weights(other, tmp_path)
+    torch.testing.assert_close(other.sequence(obs, None, resets)[0], inputs)
+    with pytest.raises(UsageError, match="same agent"):
+        load_weights(build(space=TEXT, reader={**READER, "width": 16}, skip=True), tmp_path)
+
+
+def test_a_reader_without_text_is_explained():
+    with pytest.raises(UsageError, match="expected text"):
+        build(reader=READER)
+    with pytest.raises(UsageError, match="with a reader"):
+        build().follow(tensors(observe(2, 3)), torch.zeros(2, 4, dtype=torch.int64))

@@ -93,7 +93,8 @@ def from_name(name: str) -> Source:
     if not colon and "argument" in registry.meta("agent", name):
         raise UsageError(f"agent {name!r} needs an argument: {name}:{registry.meta('agent', name)['argument']}")
     target = _import(name) if ":" in name else registry.get("agent", name)
-    return Source(name, {"agent": name}, lambda task, env: build(target, task, env))
+    options = target.env_options("") if hasattr(target, "env_options") else {}
+    return Source(name, {"agent": name}, lambda task, env: build(target, task, env), env_options=options)
 
 
 def from_object(agent: Any, label: str = "agent") -> Source:

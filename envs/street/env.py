@@ -70,6 +70,7 @@ class BatchedStreet(BatchedEnv):
         shaping: float = 0.0,
         items: int = 500,
         world_seed: int = 0,
+        language: str = "plain",
         panoramas: str | Path | None = None,
         connectivity: str | Path | None = None,
         record: bool = False,
@@ -97,6 +98,7 @@ class BatchedStreet(BatchedEnv):
             shaping: reward per hop gained towards the goal, beside 1 for success at the end.
             items: synthetic episodes to generate.
             world_seed: of the town, the landmark layer and the synthetic episodes.
+            language: of synthetic instructions: "plain" templates, or "varied" as people put it (see `phrasing`).
             connectivity: folder of connectivity files; ``data`` is then a file of R2R or RxR episodes (see `indoor`).
             panoramas: features that ``panorama`` shows, see `panoramas`.
             record: put every street metric (indoors: those of `metrics.vln`) and the states into the final info.
@@ -119,7 +121,14 @@ class BatchedStreet(BatchedEnv):
         if style is not None and style not in STYLES:
             raise UsageError(f"expected style to be one of {STYLES}, got {style!r}")
         source = find_source(
-            data, split=split, graph=graph, style=style, items=items, seed=world_seed, connectivity=connectivity
+            data,
+            split=split,
+            graph=graph,
+            style=style,
+            items=items,
+            seed=world_seed,
+            connectivity=connectivity,
+            language=language,
         )
         self.graph, self.data, self.style = source.graph, source.episodes, source.style
         self.semantics, self.actions = semantics, SEMANTICS[semantics]
@@ -307,8 +316,11 @@ class BatchedStreet(BatchedEnv):
         ``street_pano``, ``street_goal``, ``street_before`` int32 panorama numbers; ``street_heading`` int32 degrees;
         ``street_degree`` links of the panorama; ``street_step``, ``street_visited`` int32 counts of actions and of
         panoramas on the path; ``street_position`` (N, 2) float64 metres east and north; ``street_teacher`` int64
-        action, -1 off the route; ``street_recorded`` int64 recorded action, -1 where there is none.
+        action, -1 off the route; ``street_recorded`` int64 recorded action, -1 where there is none;
+        ``street_reached`` bool, at the goal or next to it.
         """
+        from embodied_mem.envs.street import _kernels
+
         world = self.world
         recorded = np.full(self.num_envs, -1, np.int64)
         if self.data.actions is not None:
@@ -325,6 +337,7 @@ class BatchedStreet(BatchedEnv):
             "street_position": self.graph.xz[world.pano],
             "street_teacher": self.teacher(),
             "street_recorded": recorded,
+            "street_reached": _kernels.successes(self.graph.arrays, world, np.ones(self.num_envs, bool)),
         }
 
     def describe(self, row: int) -> dict[str, Any]:

@@ -3,6 +3,9 @@
 - ``vector``: junction type (4, one-hot: at most 2 links, 3, 4, more), angles of the links relative to the heading
   (degrees / 180, from left to right, padded) and a mask of them, change of heading by the last action (degrees / 180),
   last action (5, one-hot: forward, left, right, stop, turn around), actions played / 55.
+- ``motion``: of these the agent's own: change of heading, last action, actions played (the control "no graph").
+- ``traffic``: cosine and sine of the heading of the car that took the panorama, relative to the agent's: the direction
+  of traffic in a one-way street. It comes from the graph's file (``pano_yaw_angle``), not from a picture.
 - ``instruction``: UTF-8 bytes.
 - ``landmarks``: (5 * names,) 1 where a landmark of the synthetic layer shows in a view bin.
 - ``text_obs``: the same in words, UTF-8 bytes.
@@ -25,7 +28,7 @@ from embodied_mem.spaces import encode_text
 if TYPE_CHECKING:
     from embodied_mem.envs.street.env import BatchedStreet
 
-SENSORS = ("vector", "instruction", "landmarks", "text_obs", "pose", "panorama")
+SENSORS = ("vector", "motion", "traffic", "instruction", "landmarks", "text_obs", "pose", "panorama")
 
 
 def vector_names(links: int = 5) -> list[str]:
@@ -44,6 +47,10 @@ def space_of(env: BatchedStreet, sensor: str) -> spaces.Space:
     """Return the single-env space of a sensor."""
     if sensor == "vector":
         return spaces.Box(-1.0, np.inf, (11 + 2 * env.max_links,), np.float32)
+    if sensor == "motion":
+        return spaces.Box(-1.0, np.inf, (7,), np.float32)
+    if sensor == "traffic":
+        return spaces.Box(-1.0, 1.0, (2,), np.float32)
     if sensor == "instruction":
         return spaces.Box(0, 255, (env.instruction_length,), np.uint8)
     if sensor == "landmarks":
@@ -61,10 +68,13 @@ def read(env: BatchedStreet, sensor: str) -> np.ndarray:
     from embodied_mem.envs.street import _kernels
 
     n, world = env.num_envs, env.world
-    if sensor == "vector":
+    if sensor in ("vector", "motion"):
         out = np.empty((n, 11 + 2 * env.max_links), np.float32)
         _kernels.observe(env.graph.arrays, world, env.max_links, out)
-        return out
+        return out if sensor == "vector" else out[:, 4 + 2 * env.max_links :].copy()
+    if sensor == "traffic":
+        angle = np.radians(env.graph.yaw[world.pano] - world.heading)
+        return np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
     if sensor == "instruction":
         return env.instruction
     if sensor == "landmarks":

@@ -11,7 +11,7 @@ from embodied_mem.envs.street.episodes import Episodes, read_episodes
 from embodied_mem.envs.street.graph import StreetGraph, touchdown_graph
 from embodied_mem.envs.street.indoor import read_indoor
 from embodied_mem.envs.street.town import town_graph
-from embodied_mem.envs.street.writer import STYLES, write_episodes
+from embodied_mem.envs.street.writer import LANGUAGES, STYLES, write_episodes
 from embodied_mem.errors import UsageError, nearest
 
 GRAPHS = ("town", "touchdown")
@@ -38,6 +38,7 @@ def find_source(
     items: int,
     seed: int,
     connectivity: str | Path | None = None,
+    language: str = "plain",
 ) -> Source:
     """Return what the options name; see `env.BatchedStreet` for each.
 
@@ -46,6 +47,8 @@ def find_source(
     """
     if graph is not None and graph not in GRAPHS:
         raise UsageError(f"unknown graph {graph!r}{nearest(str(graph), GRAPHS)}; known: {', '.join(GRAPHS)}")
+    if language not in LANGUAGES:
+        raise UsageError(f"expected language to be one of {LANGUAGES}, got {language!r}")
     if connectivity is not None:
         if data == "synthetic" or data in DATASETS:
             raise UsageError(f"expected data to name a file of R2R or RxR episodes beside connectivity, got {data!r}")
@@ -56,7 +59,7 @@ def find_source(
             raise UsageError(f"expected split to be one of {SYNTHETIC_SPLITS} of synthetic data, got {split!r}")
         streets = touchdown_graph() if graph == "touchdown" else town_graph(seed)
         style = "map2seq" if style is None else style
-        return Source(streets, _written(streets, split, style, items, seed), style)
+        return Source(streets, _written(streets, split, style, items, seed, language), style)
     streets = town_graph(seed) if graph == "town" else touchdown_graph()
     path = split_file(data, split or "dev_unseen") if data in DATASETS else Path(data)
     if data not in DATASETS and not path.is_file():
@@ -79,5 +82,5 @@ def _read(path: Path, changed: int, size: int, graph: StreetGraph) -> Episodes:
 
 
 @lru_cache(maxsize=8)
-def _written(graph: StreetGraph, split: str, style: str, items: int, seed: int) -> Episodes:
-    return write_episodes(graph, split, style, items, seed)
+def _written(graph: StreetGraph, split: str, style: str, items: int, seed: int, language: str) -> Episodes:
+    return write_episodes(graph, split, style, items, seed, language)

@@ -15,12 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from embodied_mem.envs import rng
+from embodied_mem.envs.street.course import stroll
 from embodied_mem.envs.street.episodes import Episodes, make_episodes
 from embodied_mem.envs.street.graph import StreetGraph
 from embodied_mem.envs.street.landmarks import NAMES, Landmarks, place_landmarks, view_of
 from embodied_mem.errors import UsageError
 
 STYLES = ("touchdown", "map2seq")
+LANGUAGES = ("plain", "varied")
 LENGTHS = {"touchdown": (10, 60), "map2seq": (35, 45)}
 """Panoramas of a route, both ends included."""
 TURN = 25
@@ -58,7 +60,9 @@ def decisions(graph: StreetGraph, route: Sequence[int] | np.ndarray) -> list[Dec
     return found
 
 
-def write_episodes(graph: StreetGraph, split: str, style: str, items: int, seed: int) -> Episodes:
+def write_episodes(
+    graph: StreetGraph, split: str, style: str, items: int, seed: int, language: str = "plain"
+) -> Episodes:
     """Return ``items`` synthetic episodes.
 
     Args:
@@ -67,10 +71,18 @@ def write_episodes(graph: StreetGraph, split: str, style: str, items: int, seed:
         style: "touchdown" or "map2seq".
         items: how many, >= 1.
         seed: of routes, texts and landmarks.
+        language: "plain": a few templates; "varied": see `phrasing`, and most routes of the style "touchdown" are
+            strolls instead of shortest ways.
 
     Raises:
         UsageError: the area holds no route of the length.
     """
+    if language == "varied":
+        from embodied_mem.envs.street.phrasing import say
+
+        ways, starts_at, known, voice = draw_routes(graph, split, style, items, seed)
+        told = [say(graph, known, way, heading, style, voice) for way, heading in zip(ways, starts_at)]
+        return make_episodes([f"{split}-{k}" for k in range(items)], told, ways, starts_at)
     from embodied_mem.envs.street import _route_kernels
 
     allowed = ~graph.unseen if split == "train" else graph.unseen
@@ -95,6 +107,56 @@ def write_episodes(graph: StreetGraph, split: str, style: str, items: int, seed:
     if len(routes) < items:
         raise UsageError(f"found {len(routes)} of {items} routes of {low} to {high} panoramas in the {split} area")
     return make_episodes([f"{split}-{k}" for k in range(items)], texts, routes, headings)
+
+
+def draw_routes(
+    graph: StreetGraph, split: str, style: str, items: int, seed: int
+) -> tuple[list[np.ndarray], list[int], Landmarks, np.random.Generator]:
+    """Return routes and first headings of varied episodes, the landmark layer, and the generator for their texts.
+
+    "touchdown" routes are like annotated ones: about 34 panoramas long (6 to 60), with more turns than a shortest way
+    has, and most begin with the traffic.
+
+    Raises:
+        UsageError: the area holds too few routes.
+    """
+    from embodied_mem.envs.street import _route_kernels
+
+    allowed = ~graph.unseen if split == "train" else graph.unseen
+    starts = np.flatnonzero(allowed & (graph.out_degree >= 2))
+    low, high = LENGTHS[style]
+    key = rng.episode_keys(rng.seed_keys(np.array([seed], np.uint64)), np.array([2 + int(split == "test")]))[0]
+    draw = rng.generator(key, _STREAM)
+    routes: list[np.ndarray] = []
+    headings = []
+    for _ in range(items * _TRIES):
+        if len(routes) == items or len(starts) == 0:
+            break
+        if style == "map2seq":
+            hops = int(draw.integers(low, high + 1)) - 1
+        else:
+            hops = int(np.clip(round(draw.normal(34.0, 9.0)), 6, high)) - 1
+        if style == "touchdown" and draw.random() < 0.7:
+            route = stroll(graph, allowed, hops, draw)
+        else:
+            route = _route_kernels.route_of_length(
+                graph.arrays, allowed, int(draw.choice(starts)), hops, float(draw.uniform())
+            )
+        if route is None or len(route) != hops + 1 or graph.out_degree[route[-1]] < 2:
+            continue
+        if style == "touchdown" and _against(graph, route) and draw.random() > 0.2:
+            continue
+        routes.append(route)
+        headings.append(0 if style == "touchdown" else graph.link_heading(int(route[0]), int(route[1])))
+    if len(routes) < items:
+        raise UsageError(f"found {len(routes)} of {items} routes of {low} to {high} panoramas in the {split} area")
+    return routes, headings, place_landmarks(graph, seed), draw
+
+
+def _against(graph: StreetGraph, route: np.ndarray) -> bool:
+    """Return whether a route sets out against the heading of the car that took its first panorama."""
+    first = graph.link_heading(int(route[0]), int(route[1]))
+    return abs((first - int(graph.yaw[int(route[0])]) + 180) % 360 - 180) > 90
 
 
 def write_text(graph: StreetGraph, layer: Landmarks, route: np.ndarray, heading: int, draw: np.random.Generator) -> str:

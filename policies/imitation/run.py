@@ -11,9 +11,7 @@ from typing import Any
 from embodied_mem.demonstrations import Episode
 from embodied_mem.envs.make import check_options
 from embodied_mem.files import atomic_write_json
-from embodied_mem.policies.imitation.config import ImitationRunConfig
-from embodied_mem.policies.imitation.demonstrations import demonstrations
-from embodied_mem.policies.imitation.trainer import ImitationSeed, build_policy
+from embodied_mem.policies.imitation.trainer import ImitationSeed
 from embodied_mem.policies.training.interrupts import Interrupts
 from embodied_mem.policies.training.records import METRICS_FILE
 from embodied_mem.policies.training.run import Report, Silent, check_seeds, prepare, summarize, write_run
@@ -21,7 +19,7 @@ from embodied_mem.policies.training.seed_run import RESULT_FILE, finished_result
 
 
 def train_imitation(
-    config: ImitationRunConfig,
+    config: Any,
     name: str,
     out: str | Path,
     *,
@@ -29,17 +27,19 @@ def train_imitation(
     resume: bool = False,
     report: Report | None = None,
     episodes: Sequence[Episode] | None = None,
+    kind: type[ImitationSeed] = ImitationSeed,
 ) -> dict[str, Any]:
     """Train every seed, one after another, and return the result object of `results.make_result`.
 
     Args:
-        config: of the run.
+        config: of the run: `ImitationRunConfig`, or what ``kind`` takes.
         name: of the run (preset).
         out: run folder: ``run.json``, ``demonstrations-*.npz``, ``seed{S}/`` per seed and ``result.json``.
         seeds: distinct integers; a resumed run trains these beside the ones it was started with.
         resume: continue an interrupted run in ``out``; finished seeds are kept, an empty or new folder starts afresh.
         report: watches the run.
         episodes: demonstrations from elsewhere; None lets the environment's expert make them.
+        kind: what a seed is: the policy, its demonstrations and its loss.
 
     Raises:
         UsageError: the settings do not fit, or ``out`` holds another run.
@@ -49,7 +49,7 @@ def train_imitation(
     out, report = Path(out), report or Silent()
     check_seeds(seeds)
     check_options(config.train.env, config.train.env_config)
-    build_policy(config)
+    kind.check(config)
     fresh = not out.exists()
     seeds = prepare(out, config, seeds, resume)
     write_run(out, config, name, seeds)
@@ -65,8 +65,8 @@ def train_imitation(
                     results.append(finished)
                     continue
                 if shown is None:
-                    shown = demonstrations(config.train.env, config.train.env_config, config.train.demos, out)
-                run = ImitationSeed(config, name, seed, folder, shown, resume=resume)
+                    shown = kind.gather(config, out)
+                run = kind(config, name, seed, folder, shown, resume=resume)
                 try:
                     while not run.done:
                         report.row(run.iterate(), run.progress)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,13 @@ from torch import Tensor, nn
 from embodied_mem._version import __version__
 from embodied_mem.agent import save_agent
 from embodied_mem.config import override, to_dict
-from embodied_mem.demonstrations import Episode
 from embodied_mem.devices import resolve_device
 from embodied_mem.envs.make import make_vec
 from embodied_mem.files import atomic_write_json
 from embodied_mem.memory.contract import State, detach
 from embodied_mem.policies.imitation.batches import Batch, Batches, check_order, returns_to_go
 from embodied_mem.policies.imitation.config import ImitationRunConfig
+from embodied_mem.policies.imitation.demonstrations import demonstrations
 from embodied_mem.policies.imitation.episode import play_episodes
 from embodied_mem.policies.training.checkpoints import list_checkpoints, open_checkpoint, save_checkpoint
 from embodied_mem.policies.training.cpu_time import CpuMeter
@@ -53,22 +52,22 @@ class ImitationSeed:
 
     def __init__(
         self,
-        config: ImitationRunConfig,
+        config: Any,
         name: str,
         seed: int,
         directory: Path,
-        episodes: Sequence[Episode],
+        episodes: Any,
         *,
         resume: bool = False,
     ) -> None:
         """Build policy and optimiser; with ``resume``, from the newest checkpoint where there is one.
 
         Args:
-            config: of the run; its seed is replaced by ``seed``.
+            config: of the run (`ImitationRunConfig`, or what a subclass takes); its seed is replaced by ``seed``.
             name: of the run (preset).
             seed: of this part.
             directory: folder of this seed, made if absent.
-            episodes: demonstrations.
+            episodes: demonstrations, a sequence of `Episode` or what a subclass takes.
             resume: go on from the newest checkpoint.
 
         Raises:
@@ -81,15 +80,8 @@ class ImitationSeed:
             torch.set_num_threads(train.torch_threads)
         self.device = torch.device(resolve_device(train.device))
         self.half = train.precision == "bfloat16" or (train.precision == "auto" and self.device.type == "cuda")
-        self.policy = build_policy(self.config, seed).to(self.device)
-        self.policy.fit(
-            np.concatenate([item.state for item in episodes]),
-            np.concatenate([item.actions for item in episodes]),
-            np.concatenate([returns_to_go(item) for item in episodes]),
-        )
+        self.policy, self.batches = self._prepare(episodes)
         self.average = copy.deepcopy(self.policy).requires_grad_(False)
-        text = self.policy.observation_space["instruction"].shape[0] if self.policy.perception.told else 0  # type: ignore[index]
-        self.batches = Batches(episodes, train.batch, self.policy.chunk, seed, text)
         self.optimiser = torch.optim.AdamW(_groups(self.policy, train.weight_decay), lr=train.lr, betas=(0.9, 0.95))
         self.update = self.frames = self.iteration = 0
         self.rows: list[Row] = []
@@ -106,6 +98,36 @@ class ImitationSeed:
         self._loggers = make_loggers(self.config.log, directory, name, seed, values, self.iteration)
         self._saved_at = (self.iteration, time.monotonic())
         self._started, self._cpu = time.monotonic(), CpuMeter()
+
+    @classmethod
+    def check(cls, config: Any) -> None:
+        """Build the policy of a run once, before anything is recorded.
+
+        Raises:
+            UsageError: its parts do not fit together.
+        """
+        build_policy(config)
+
+    @classmethod
+    def gather(cls, config: Any, out: Path) -> Any:
+        """Return the demonstrations of a run, kept in its folder ``out``.
+
+        Raises:
+            UsageError: as `demonstrations`.
+        """
+        return demonstrations(config.train.env, config.train.env_config, config.train.demos, out)
+
+    def _prepare(self, episodes: Any) -> tuple[Any, Any]:
+        """Return the policy on its device and what batches are made from, which has ``lengths`` (episodes,)."""
+        train = self.config.train
+        policy = build_policy(self.config, self.seed).to(self.device)
+        policy.fit(
+            np.concatenate([item.state for item in episodes]),
+            np.concatenate([item.actions for item in episodes]),
+            np.concatenate([returns_to_go(item) for item in episodes]),
+        )
+        text = policy.observation_space["instruction"].shape[0] if policy.perception.told else 0  # type: ignore[index]
+        return policy, Batches(episodes, train.batch, policy.chunk, self.seed, text)
 
     def iterate(self) -> Row:
         """Run ``report_every`` updates, write their row, and a checkpoint when one is due. Returns the row.
@@ -205,15 +227,9 @@ class ImitationSeed:
     def _learn(self) -> tuple[Tensor, Tensor]:
         """Make one update; return loss () and gradient norm (), on the device."""
         train = self.config.train
-        batch = self.batches.batch(self.update)
-        stream = train.batch.mode == "stream"
-        self._last = check_order(batch, self._last if stream else None)
-        self.frames += int(batch.valid.sum())
-        batch = _to(batch, self.device)
         generator = torch.Generator(self.device).manual_seed((self.seed << 32) + self.update)
         self.policy.train()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            loss, state = self.policy.loss(batch, self._carried, generator)
+        loss = self._loss(generator)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.policy.parameters(), train.grad_clip)
@@ -221,9 +237,20 @@ class ImitationSeed:
             group["lr"] = train.lr * _shape(self.update, train.warmup, train.updates)
         self.optimiser.step()
         self.update += 1
-        self._carried = detach(state) if stream else None
         self._follow()
         return loss.detach(), norm
+
+    def _loss(self, generator: torch.Generator) -> Tensor:
+        """Return the loss () of the batch of this update, and count its frames."""
+        batch = self.batches.batch(self.update)
+        stream = self.config.train.batch.mode == "stream"
+        self._last = check_order(batch, self._last if stream else None)
+        self.frames += int(batch.valid.sum())
+        batch = _to(batch, self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            loss, state = self.policy.loss(batch, self._carried, generator)
+        self._carried = detach(state) if stream else None
+        return loss
 
     @torch.no_grad()
     def _follow(self) -> None:

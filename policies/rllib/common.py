@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -51,7 +52,8 @@ def configure(
     """Write what every algorithm shares into an RLlib config and return it; ``model_options`` go to the module."""
     device = torch.device(resolve_device(config.device))
     model_config: dict[str, Any] = {"agent": to_dict(config.agent), "max_seq_len": config.row_length}
-    model_config.update(model_options, torch_threads=config.torch_threads)
+    init = None if config.init is None else str(Path(config.init).resolve())
+    model_config.update(model_options, torch_threads=config.torch_threads, init=init)
     rllib.framework("torch").environment(env=portable_id(config.env), env_config=dict(config.env_config))
     rllib.env_runners(
         num_env_runners=config.num_env_runners,

@@ -26,6 +26,8 @@ class TrainConfig:
     """Registered algorithm: ppo, appo, impala, dqn or bc."""
     agent: AgentConfig = field(default_factory=AgentConfig)
     """Encoder, memory and heads."""
+    init: str | None = None
+    """Folder of a trained agent with the same ``agent`` settings (run or bundle): learning starts from its weights."""
     runner: Literal["batched", "stock"] = "batched"
     """How envs are sampled: packed rows with resets inside, or RLlib's episodes and connectors."""
     num_envs: int = 32

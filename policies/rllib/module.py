@@ -26,7 +26,7 @@ from ray.rllib.core.rl_module.apis.target_network_api import TARGET_NETWORK_ACTI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import Tensor, nn
 
-from embodied_mem.agent import AgentConfig, MemoryAgent
+from embodied_mem.agent import AgentConfig, MemoryAgent, load_weights
 from embodied_mem.config import from_dict
 from embodied_mem.errors import UsageError
 from embodied_mem.policies.rllib.tensors import dict_obs
@@ -39,7 +39,7 @@ class MemoryRLModule(TorchRLModule, ValueFunctionAPI):
     """Encoder, any registered memory and heads (`MemoryAgent`) with policy and value outputs.
 
     ``model_config`` holds ``agent`` (the JSON form of `AgentConfig`), ``max_seq_len`` (RLlib's row length) and
-    ``torch_threads`` (0 or absent: torch's choice).
+    ``torch_threads`` (0 or absent: torch's choice) and ``init`` (folder of the agent whose weights it starts from).
     """
 
     model_config: Any
@@ -53,6 +53,8 @@ class MemoryRLModule(TorchRLModule, ValueFunctionAPI):
             torch.set_num_threads(self.model_config["torch_threads"])
         config = from_dict(AgentConfig, self.model_config["agent"])
         self.agent = MemoryAgent.build(config, self.observation_space, self.action_space)
+        if self.model_config.get("init"):
+            load_weights(self.agent, self.model_config["init"])
 
     def train(self, mode: bool = True) -> MemoryRLModule:
         """Set training mode; RLlib asks for it at every forward, so an equal mode is not set again in every part."""

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 from embodied_mem import registry
 from embodied_mem._version import __version__
-from embodied_mem.agent import MemoryAgent
+from embodied_mem.agent import MemoryAgent, load_weights
 from embodied_mem.config import from_dict, to_dict
 from embodied_mem.devices import resolve_device
 from embodied_mem.envs.make import check_options, make_vec
@@ -121,7 +121,9 @@ def validate(config: RunConfig) -> None:
     check_options(train.env, train.env_config)
     env = make_vec(train.env, 1, **train.env_config)
     try:
-        MemoryAgent.build(train.agent, env.single_observation_space, env.single_action_space)
+        agent = MemoryAgent.build(train.agent, env.single_observation_space, env.single_action_space)
+        if train.init is not None:
+            load_weights(agent, train.init)
     finally:
         env.close()
 
