@@ -250,7 +250,8 @@ def cell(config: BalletConfig, level: str, row: str, seed: int, work: Path, unti
 
 def table(records: Mapping[tuple[str, str, int], Mapping[str, Any]], config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the result: per level the first memory, the others as its controls, and paired differences."""
-    levels, rows = (list(dict.fromkeys(key[i] for key in records)) for i in (0, 1))
+    levels = list(dict.fromkeys(level for level, _, _ in records))
+    rows = list(dict.fromkeys(row for _, row, _ in records))
     main = rows[0]
 
     def runs(level: str, row: str) -> list[np.ndarray]:

@@ -61,8 +61,8 @@ class SlidingWindow(nn.Module):
         # here: numba is heavy
         from embodied_mem.kernels.compiled.window_step import window_step
 
-        learnt = [as_array(x) for x in (self.slope_log, self.keys, self.values)]
-        window_step(q, k, v, first, state["keys"], state["values"], state["fill"], *learnt, o)
+        slopes, always_k, always_v = as_array(self.slope_log), as_array(self.keys), as_array(self.values)
+        window_step(q, k, v, first, state["keys"], state["values"], state["fill"], slopes, always_k, always_v, o)
 
     def sequence(
         self, q: Tensor, k: Tensor, v: Tensor, state: State, resets: Tensor, valid: Tensor | None

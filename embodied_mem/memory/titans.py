@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import torch
@@ -213,8 +214,9 @@ class Titans(InnerLearner):
         taps = none[0] if self.conv is None else as_array(self.conv)
         titans_token(projected, taps, held.get("conv", none), opens, c.max_rate, KEY_FLOOR, q, k, v, gates)
         activation = GELU if c.activation == "gelu" else SILU
-        memory = [held[key] for key in COMPILED_STATE]
-        titans_mlp_step(q, k, v, *gates, *memory, c.clip**-2, activation, o)
+        memory = (held[key] for key in COMPILED_STATE)
+        given: list[Any] = [q, k, v, *gates, *memory, c.clip**-2, activation, o]
+        titans_mlp_step(*given)
         if self.near is not None:
             self.near.step_compiled(q, k, v, H, held, o)
         gate = np.ascontiguousarray(projected[:, width : width + gated])

@@ -65,8 +65,9 @@ class BatchedFreeMortarMayhem(BatchedMortarMayhem):
             UsageError: a value is out of range.
         """
         time = whole("time", time, _LONGEST)
-        timing = {"show": show, "pause": pause, "time": time, "burn": burn}
-        super().__init__(num_envs, obs=obs, commands=commands, moves=moves, **timing, **kwargs)
+        super().__init__(
+            num_envs, obs=obs, commands=commands, moves=moves, show=show, pause=pause, time=time, burn=burn, **kwargs
+        )
         self._pixel = np.zeros((self.num_envs, 2))
         floors, sprites = self._looks
         y, x = np.mgrid[:TILE, :TILE] - (TILE - 1) / 2
