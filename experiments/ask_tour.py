@@ -1,6 +1,6 @@
 """Open questions through ``ask``: walks through painted houses, every kind of question without options.
 
-python -m embodied_mem.experiments.ask_tour [--memory NAME ...] [--short 12] [--long 2] [--out FILE]
+python -m embodied_mem.experiments.ask_tour [--memory NAME ...] [--short 10] [--long 1] [--out FILE]
 
 The whole way of `embodied-mem ask house-tour:LENGTH:SEED`: frames one by one through the session, its encoder and its
 memory; the question in words alone, of ``order`` with the four pairs named in it. An answer is right where it is the
@@ -83,7 +83,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Ask, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--memory", action="append", help=f"repeatable; default: {MEMORY} and sparse_events")
-    for name, value in {"short": 12, "long": 2, "each": 2}.items():
+    for name, value in {"short": 10, "long": 1, "each": 2}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--out", type=Path, default=None)
     given = parser.parse_args(words)
@@ -102,7 +102,11 @@ def main(words: Sequence[str] | None = None) -> None:
         "ask",
         "house-tour",
         config,
-        {},
+        {
+            f"{key}_{task}": found["metrics"][key]
+            for task, found in tasks.items()
+            for key in ("success", "answer_p95_s")
+        },
         seeds=[SEED],
         episodes=given.short + given.long,
         tasks=tasks,
