@@ -38,7 +38,7 @@ def episode_card(trace: Trace) -> str:
     parts = [
         f'<article class="card episode" data-episode="{html.escape(json.dumps(_script_data(trace, seen, frames)))}">',
         f"<header>{_title(record)}{_instruction(facts)}</header>",
-        f'<div class="stage">{stage}</div>' if stage else '<p class="muted">No map and no pictures of this one.</p>',
+        f'<div class="stage">{stage}</div>' if stage else _nothing_to_see(facts),
         _controls(len(arrays["reward"])),
         f'<div class="scroll">{draw_tracks(facts, arrays, seen)}</div>',
     ]
@@ -47,6 +47,11 @@ def episode_card(trace: Trace) -> str:
     parts.append(_strip(frames, arrays))
     parts.append("</article>")
     return "".join(parts)
+
+
+def _nothing_to_see(facts: dict[str, Any]) -> str:
+    reason = facts.get("no_view")
+    return f'<p class="muted">No map and no pictures of this one{f": {html.escape(reason)}" if reason else ""}.</p>'
 
 
 def _title(record: dict[str, Any]) -> str:

@@ -204,6 +204,7 @@ def _episodes(run: EvalRun) -> str:
         heading = (
             f"{_short(task)}, episode {episode}" if len(run.config.get("tasks") or ()) > 1 else f"Episode {episode}"
         )
+        heading += {1.0: ", a success", 0.0: ", a failure"}.get(_outcome(traces), "")
         opened = " open" if number == 0 and len({name for name, _ in shown}) == 1 else ""
         parts.append(
             f'<details{opened}><summary>{html.escape(heading)}</summary><section class="tabgroup">'
@@ -222,14 +223,15 @@ def _shown(groups: Mapping[tuple[str, int], Sequence[Trace]]) -> list[tuple[str,
         outcome = {number: _outcome(groups[task, number]) for number in numbers}
         firsts = [next((n for n in numbers if outcome[n] == wanted), None) for wanted in (1.0, 0.0)]
         order = dict.fromkeys(n for n in [*firsts, *numbers] if n is not None)
-        chosen += [(task, n) for n in list(order)[:EPISODES_PER_TASK]]
-    return sorted(chosen, key=lambda item: (item[1], item[0]))
+        chosen += [(task, n) for n in sorted(list(order)[:EPISODES_PER_TASK])]
+    return chosen
 
 
-def _outcome(traces: Sequence[Trace]) -> float | None:
-    """Return the agent's own success in an episode, None where it was not traced."""
+def _outcome(traces: Sequence[Trace]) -> float:
+    """Return the agent's own success in an episode, NaN where it was not traced."""
     records = [trace.facts["record"] for trace in traces]
-    return next((record["metrics"].get("success") for record in records if record["condition"] == "agent"), None)
+    found = next((record["metrics"].get("success") for record in records if record["condition"] == "agent"), None)
+    return float("nan") if found is None else float(found)
 
 
 def _files(found: Found) -> str:

@@ -163,7 +163,7 @@ def test_of_every_task_a_success_and_a_failure_are_shown():
         ("b", 1): [traced("b", 1, 1.0)],
         ("b", 2): [traced("b", 2, 1.0)],
     }
-    assert _shown(groups) == [("a", 0), ("b", 0), ("b", 1), ("a", 7)]
+    assert _shown(groups) == [("a", 0), ("a", 7), ("b", 0), ("b", 1)]
 
 
 def test_a_view_that_could_not_be_drawn_says_why(run_folder):
@@ -173,4 +173,6 @@ def test_a_view_that_could_not_be_drawn_says_why(run_folder):
     trace = find_runs(run_folder).evaluations[0].traces[0]
     arrays = {name: value for name, value in trace.arrays.items() if name not in ("rgb", "depth")}
     facts = {**trace.facts, "no_view": "cannot draw <pictures>"}
-    assert "No picture was recorded: cannot draw &lt;pictures&gt;." in episode_card(Trace(facts, arrays))
+    assert "of this one: cannot draw &lt;pictures&gt;." in episode_card(Trace(facts, arrays))
+    house = {**facts, "map_end": {"width": 2, "height": 2, "walls": [[1, 1], [1, 1]]}}
+    assert "cannot draw &lt;pictures&gt;." in episode_card(Trace(house, arrays))
