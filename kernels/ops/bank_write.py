@@ -112,9 +112,12 @@ def _check(
         )
     if (ts is None) != (time is None):
         raise ValueError("expected ts and time together, got one of them")
-    for name, found, want in (("length", length, (B,)), ("ts", ts, (B, M)), ("time", time, (B,)), ("mask", mask, (B,))):
-        if found is not None and tuple(found.shape) != want:
-            raise ValueError(f"expected {name} of shape {want}, got {tuple(found.shape)}")
+    if length.shape != (B,):
+        raise ValueError(f"expected length of shape {(B,)}, got {tuple(length.shape)}")
+    if ts is not None or mask is not None:
+        for name, found, want in (("ts", ts, (B, M)), ("time", time, (B,)), ("mask", mask, (B,))):
+            if found is not None and found.shape != want:
+                raise ValueError(f"expected {name} of shape {want}, got {tuple(found.shape)}")
     if torch.is_grad_enabled() and (bank.requires_grad or item.requires_grad):
         raise ValueError("expected a bank and an item without gradient, which a write in place would cut; detach them")
 

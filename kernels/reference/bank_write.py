@@ -21,13 +21,16 @@ def fifo(
 ) -> None:
     """Write into slot ``cursor``; shapes as in `ops.bank_write`."""
     M = bank.shape[1]
-    at = cursor.long()
+    at = cursor if mask is None else cursor.long()
     _put(bank, at, item, mask)
     if ts is not None and time is not None:
         _put(ts, at, time, mask)
-    after, grown = (cursor + 1) % M, (length + 1).clamp(max=M)
-    cursor.copy_(after if mask is None else torch.where(mask, after, cursor))
-    length.copy_(grown if mask is None else torch.where(mask, grown, length))
+    if mask is None:
+        cursor.add_(1).remainder_(M)
+        length.add_(1).clamp_(max=M)
+    else:
+        cursor.copy_(torch.where(mask, (cursor + 1) % M, cursor))
+        length.copy_(torch.where(mask, (length + 1).clamp(max=M), length))
 
 
 def merge(
@@ -122,9 +125,9 @@ def _over(x: Tensor, like: Tensor) -> Tensor:
 def _put(bank: Tensor, at: Tensor, item: Tensor, mask: Tensor | None) -> None:
     """Write item (B, ...) into slot ``at`` (B,) of the rows of ``mask``, in place."""
     if mask is None:
-        bank[torch.arange(len(at), device=at.device), at] = item.to(bank.dtype)
+        bank[torch.arange(len(at), device=at.device), at] = item if item.dtype == bank.dtype else item.to(bank.dtype)
         return
-    index = at.view(-1, *[1] * (bank.dim() - 1)).expand(-1, 1, *bank.shape[2:])
+    index = at.long().view(-1, *[1] * (bank.dim() - 1)).expand(-1, 1, *bank.shape[2:])
     new = item.unsqueeze(1).to(bank.dtype)
     if mask is not None:
         new = torch.where(_over(mask, bank), new, bank.gather(1, index))

@@ -186,7 +186,7 @@ def compile_cases() -> list[CompileCase]:
             constants, warps, targets = sizes | more, kernel.WARPS, archs if part == "forward" else (90,)
             if part in ("backward_reads", "backward_ends"):
                 constants |= kernel.chunk_tiles(BK, BV, wide=kind == "fp32")
-                warps = constants.pop("num_warps")
+                warps = int(constants.pop("num_warps"))
                 if not whole:
                     # the same program as for the largest whole matrices
                     continue

@@ -1,6 +1,7 @@
 """``bench kernels``: CPU columns always, GPU columns null without a GPU, and nothing where parity fails."""
 
 import json
+import time
 
 import pytest
 import torch
@@ -54,3 +55,19 @@ def test_rows_merge_into_the_file(tmp_path):
     held = json.loads(out.read_text())["rows"]
     assert [(r["op"], r["ms_median"]) for r in held] == [("bank_write", 1.0), ("other", row["ms_median"])]
     assert "bank_write" in bench.show(held)
+
+
+def test_a_compiled_peer_without_time_left_is_said():
+    device = torch.device("cpu")
+    rows = bench.rows(["bank_write"], device, seconds=0.005)
+    found = list(bench.add_compiled(rows, device, seconds=0.005, deadline=time.monotonic()))
+    assert len(found) == len(rows)
+    for row in found:
+        measured = row["ms_median"] is not None
+        assert ("compiled: not measured, no time left" in row["notes"]) == measured
+        assert "compiled" not in row["baselines"]
+
+
+def test_parity_runs_in_processes_beside_each_other():
+    lines, worst = bench._beside("interpret", ["pkm_lookup", "topk_similarity"])
+    assert lines == [] and sorted(worst) == ["pkm_lookup", "topk_similarity"]
