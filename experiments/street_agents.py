@@ -49,7 +49,8 @@ def bundle(row: str, seed: int, work: Path) -> Path:
     run = work / _name(row) / "run"
     if not (run / f"seed{seed}" / RESULT_FILE).is_file():
         begun = (run / RUN_FILE).is_file()
-        train(PRESET, seeds=[seed], out=run, resume=begun, **{"log.tensorboard": False}, **ROWS[row])
+        changes: dict[str, Any] = {"log.tensorboard": False, **ROWS[row]}
+        train(PRESET, seeds=[seed], out=run, resume=begun, **changes)
     return find_bundle(run / f"seed{seed}")
 
 
