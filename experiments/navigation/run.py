@@ -1,0 +1,127 @@
+"""Play the navigation comparison; cells that are there are kept, so it can be made in parts.
+
+python -m embodied_mem.experiments.navigation.run [--players 'a|b'] [--episodes 100] [--steps 200000] [--seeds 0]
+                                                  [--work runs/navigation] [--minutes M] [--out FILE]
+
+Registered agents are played as they are. Trained ones are the preset ``house-multi-object-nav`` with another memory, a
+few hundred thousand steps of PPO in one-room houses, and are played on every task without further training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from embodied_mem.evaluation.evaluate import evaluate
+from embodied_mem.experiments.navigation.plan import MAP, PLAYERS, PRESET, SETTINGS, Player, Setting
+from embodied_mem.experiments.training import train
+from embodied_mem.files import atomic_write_json, read_json
+from embodied_mem.policies.training.run import RUN_FILE
+from embodied_mem.policies.training.seed_run import RESULT_FILE
+from embodied_mem.results import make_result
+
+FILE = Path(__file__).resolve().parents[1] / "results" / "navigation_maps.json"
+
+Cells = dict[str, dict[str, dict[str, Any]]]
+"""Setting -> player (or "player, control") -> metrics."""
+
+
+def find_agent(player: Player, seeds: Sequence[int], steps: int, work: Path) -> Any:
+    """Return what plays a row: the name of a registered agent, or folders of trained ones, trained where missing."""
+    if player.agent is not None:
+        return player.agent
+    run = work / folder_of(player.name) / "run"
+    budget: dict[str, Any] = {"stop.env_steps": steps, "anneal_steps": steps, "log.tensorboard": False}
+    for seed in seeds:
+        if not (run / f"seed{seed}" / RESULT_FILE).is_file():
+            train(PRESET, seeds=[seed], out=run, resume=(run / RUN_FILE).is_file(), **budget, **player.changes)
+    return [run / f"seed{seed}" for seed in seeds]
+
+
+def play(player: Player, setting: Setting, agent: Any, episodes: int, work: Path) -> dict[str, Any]:
+    """Return the result of a cell, kept in ``work``."""
+    out = work / folder_of(player.name) / folder_of(setting.name)
+    if (out / RESULT_FILE).is_file():
+        return read_json(out / RESULT_FILE)
+    controls: Any = list(player.controls) or False
+    options = {"episodes": episodes, "controls": controls, "num_envs": 25, "device": "cpu", "traces": 0}
+    return evaluate(agent, setting.suite(), out=out, resume=out.exists(), **options)
+
+
+def table(cells: Mapping[str, Mapping[str, dict[str, Any]]], config: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """Return the result of cells: the map's metrics stand first in every task, the others beside it."""
+    tasks, figures = {}, {}
+    for name, rows in cells.items():
+        main = rows.get(MAP, {})
+        tasks[name] = {"metrics": main, "controls": {row: item for row, item in rows.items() if row != MAP}}
+        for row, item in rows.items():
+            if "spl" in item:
+                figures[f"spl: {row}: {name}"] = item["spl"]
+    return make_result(
+        "experiment",
+        "when does a map pay?",
+        config,
+        figures,
+        seeds=config["seeds"],
+        tasks=tasks,
+        seconds=seconds,
+        notes=[
+            "small: one room, 200 steps (100 for 1 goal); large: two or three rooms, 500 steps; goals of three kinds",
+            f"trained rows: {config['steps']:,} steps of PPO with 3 goals in small houses, played as they are",
+            "oracle map: knows the house and the place of every goal; grid map: scan, pose and goal, nothing learnt",
+        ],
+    )
+
+
+def folder_of(name: str) -> str:
+    """Return a name as a folder."""
+    return name.replace(",", "").replace(":", "-").replace("+", "and").replace(" ", "-")
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Play what is missing and write the file after every row; rows that do not fit the time are left out."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--players", default="all", help="labels joined by a bar")
+    parser.add_argument("--settings", default="all", help="labels joined by a bar, for example 'small, 4 goals'")
+    parser.add_argument("--episodes", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=200_000)
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--work", type=Path, default=Path("runs/navigation"))
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="CPU minutes after which no cell is begun")
+    parser.add_argument("--out", type=Path, default=FILE)
+    given = parser.parse_args(words)
+    seeds = [int(word) for word in given.seeds.split(",")]
+    players = [item for item in PLAYERS if given.players == "all" or item.name in given.players.split("|")]
+    settings = [item for item in SETTINGS if given.settings == "all" or item.name in given.settings.split("|")]
+    cells: Cells = {item.name: {} for item in settings}
+    left: list[str] = []
+    began, seconds = time.process_time(), 0.0
+    for player in players:
+        agent = None
+        for setting in settings:
+            if time.process_time() - began > 60 * given.minutes:
+                left.append(f"{player.name} on {setting.name}")
+                continue
+            agent = agent or find_agent(player, seeds, given.steps, given.work)
+            found = play(player, setting, agent, given.episodes, given.work)
+            seconds += found["seconds"]
+            cells[setting.name][player.name] = found["metrics"]
+            for control, item in found["controls"].items():
+                if item:
+                    cells[setting.name][f"{player.name}, {control}"] = item
+            spl = found["metrics"]["spl"]
+            print(player.name, "|", setting.name, "| spl", spl["mean"], spl["low"], spl["high"], flush=True)
+        command = f"python -m embodied_mem.experiments.navigation.run --episodes {given.episodes} --steps {given.steps}"
+        command += f" --seeds {given.seeds}"
+        config = {"preset": PRESET, "seeds": seeds, "episodes": given.episodes, "steps": given.steps}
+        result = table(cells, {**config, "command_line": command}, seconds)
+        if left:
+            result["notes"].append(f"not run: {'; '.join(left)}")
+        atomic_write_json(given.out, result)
+
+
+if __name__ == "__main__":
+    main()
