@@ -21,7 +21,7 @@ import numpy as np
 
 from embodied_mem.evaluation.evaluate import evaluate
 from embodied_mem.evaluation.plan import AGENT
-from embodied_mem.evaluation.records import EPISODES
+from embodied_mem.evaluation.records import CONFIG, EPISODES
 from embodied_mem.evaluation.statistics import summarise, summarise_difference
 from embodied_mem.experiments.training import train
 from embodied_mem.files import atomic_write_json, read_json, read_jsonl
@@ -113,12 +113,13 @@ def make_cell(task: str, row: str, seed: int, episodes: int, work: Path, more: M
 
 
 def successes(folder: Path, seeds: Sequence[int], condition: str = AGENT) -> list[dict[int, float]]:
-    """Return success by episode for every seed of a cell that was evaluated under ``condition``."""
+    """Return success by episode for every seed of a cell that was evaluated to the end under ``condition``."""
     found = []
     for seed in seeds:
-        path = folder / f"eval-{seed}" / EPISODES
-        rows = [row for row in read_jsonl(path) if row["condition"] == condition] if path.is_file() else []
-        if rows:
+        path = folder / f"eval-{seed}"
+        every = read_jsonl(path / EPISODES) if (path / EPISODES).is_file() else []
+        rows = [row for row in every if row["condition"] == condition]
+        if rows and len(rows) == read_json(path / CONFIG)["episodes"]:
             found.append({row["episode"]: float(row["metrics"]["success"]) for row in rows})
     return found
 
@@ -221,12 +222,12 @@ def main(words: Sequence[str] | None = None) -> None:
     left: list[str] = []
     began = time.process_time()
     for seed, row, task in itertools.product(seeds, rows, given.tasks.split(",")):
-        done = (folder_of(given.work, task, row) / f"eval-{seed}" / RESULT_FILE).is_file()
-        if not done and time.process_time() - began > 60 * given.minutes:
+        if time.process_time() - began <= 60 * given.minutes:
+            make_cell(task, row, seed, given.episodes, given.work, more)
+        elif not successes(folder_of(given.work, task, row), [seed]):
             if seed == seeds[0]:
                 left.append(f"{task} with {row}")
             continue
-        make_cell(task, row, seed, given.episodes, given.work, more)
         cells.setdefault((task, row), []).append(seed)
         rate = [
             round(float(np.mean(list(run.values()))), 3) for run in successes(folder_of(given.work, task, row), seeds)

@@ -1,6 +1,6 @@
 """Perception: an observation to perceptual tokens (P, D_p) and one cognitive token (D_c), and its built-in forms.
 
-- ``state``: ``vector`` and instruction through one MLP; no picture. For state-only control. With ``parts`` every part of
+- ``state``: ``vector`` and instruction through one MLP; no picture. For state-only control. With ``parts`` each part of
   the vector has a token of its own, made of this part alone, so that a memory can find the same thing again.
 - ``small``: patches of every picture, the state and the instruction through one transformer with a cognitive query; the
   patch outputs, pooled to ``tokens`` per picture, are the perceptual tokens. A small model of its own, for the CPU.
