@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+pytest.importorskip("numba")
+
 from embodied_mem.kernels.compiled.titans_mlp_step import GELU, titans_mlp_step
 from embodied_mem.memory.contract import make_memory
 from embodied_mem.memory.fast_weights import FastWeights
