@@ -282,15 +282,17 @@ class PerceptualCognitiveBank(SlotLoop):
             bank, time, merged = (state[f"{name}/{key}"] for key in ("bank", "time", "merged"))
             made = torch.cat([bank, x], 1)
             made = made.detach() if c.grad_memory == "none" else made
-            with torch.no_grad():
-                plans, times, merged = self._decide(bank.detach(), time, merged, clocks, x.detach(), resets, valid)
+            # only the times given may carry a gradient here: values get theirs from the product below
+            plans, times, merged = self._decide(bank.detach(), time, merged, clocks, x.detach(), resets, valid)
             banks = plans.flatten(1, 2) @ made.flatten(2)
             banks = banks.view(len(x), steps + 1, c.slots, *self.shapes[name])
             read = self.streams[name](
                 x.flatten(0, 1), banks[:, :-1].flatten(0, 1), times[:, :-1].flatten(0, 1), held.flatten(0, 1)
             )
             fused.append(read.view(len(x), steps, -1))
-            new |= {f"{name}/bank": banks[:, -1], f"{name}/time": times[:, -1], f"{name}/merged": merged}
+            # clones, because a view would keep the banks of the whole chunk
+            new |= {f"{name}/bank": banks[:, -1].clone(), f"{name}/time": times[:, -1].clone()}
+            new[f"{name}/merged"] = merged
         return torch.cat(fused, 2), new
 
     def _decide(
