@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from embodied_mem import registry
 from embodied_mem.agent import AgentConfig
-from embodied_mem.config import from_dict, merge_dotted, nearest_key, to_dict
-from embodied_mem.errors import UsageError, nearest
+from embodied_mem.config import from_dict, merge_dotted, to_dict
+from embodied_mem.errors import UsageError
 from embodied_mem.memory.contract import MemoryConfig
 from embodied_mem.perception.text_reader import ReaderConfig
 from embodied_mem.policies.navigation.following import COUNTED
 from embodied_mem.policies.navigation.lessons import LessonConfig
-from embodied_mem.policies.training.config import CheckpointConfig, LogConfig, StopConfig
+from embodied_mem.policies.training.config import CheckpointConfig, LogConfig, StopConfig, drop_options, expand_keys
 
 ALGORITHM: Literal["street"] = "street"
 """Value of the preset key ``algorithm`` that chooses this trainer."""
@@ -72,7 +72,9 @@ class StreetConfig:
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        for name, least in (("updates", 1), ("rows", 1), ("report_every", 1), ("warmup", 0), ("rollouts", 0)):
+        for name, least in (
+            ("updates", 1), ("rows", 1), ("report_every", 1), ("warmup", 0), ("rollouts", 0), ("torch_threads", 0),
+        ):  # fmt: skip
             if getattr(self, name) < least:
                 raise UsageError(f"expected {name} >= {least}, got {getattr(self, name)}")
         if self.agent.reader is None:
@@ -83,13 +85,13 @@ class StreetConfig:
                 f"expected guide >= 0 and agent.memory_config.out_dim >= {sum(COUNTED)} for its counters, "
                 f"got {self.guide} and {width}; guide=0 does without"
             )
-        for name in ("decide_from", "decide", "hide", "ema"):
+        for name in ("decide_from", "decide", "hide"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise UsageError(f"expected {name} in [0, 1], got {getattr(self, name)}")
-        if not (self.lr > 0 and self.grad_clip > 0 and self.weight_decay >= 0):
+        if not (self.lr > 0 and self.grad_clip > 0 and self.weight_decay >= 0 and 0 <= self.ema < 1):
             raise UsageError(
-                "expected lr and grad_clip > 0 and weight_decay >= 0, "
-                f"got {self.lr}, {self.grad_clip} and {self.weight_decay}"
+                "expected lr and grad_clip > 0, weight_decay >= 0 and ema in [0, 1), "
+                f"got {self.lr}, {self.grad_clip}, {self.weight_decay} and {self.ema}"
             )
 
 
@@ -107,10 +109,6 @@ class StreetRunConfig:
     """What it logs."""
 
 
-GROUPS = tuple(item.name for item in dataclasses.fields(StreetRunConfig))
-TRAIN_KEYS = tuple(item.name for item in dataclasses.fields(StreetConfig))
-
-
 def street_config(values: Mapping[str, Any]) -> StreetRunConfig:
     """Build the configuration from flat keys, as a preset holds them.
 
@@ -118,7 +116,7 @@ def street_config(values: Mapping[str, Any]) -> StreetRunConfig:
         UsageError: an unknown key (the nearest one is named) or a wrong value.
     """
     base = to_dict(StreetRunConfig())
-    return from_dict(StreetRunConfig, merge_dotted(base, _nested(_expand(values))))
+    return from_dict(StreetRunConfig, merge_dotted(base, _nested(expand_keys(values, StreetConfig, StreetRunConfig))))
 
 
 def apply_street_overrides(config: StreetRunConfig, overrides: Mapping[str, Any]) -> StreetRunConfig:
@@ -127,30 +125,9 @@ def apply_street_overrides(config: StreetRunConfig, overrides: Mapping[str, Any]
     Raises:
         UsageError: as `street_config`.
     """
-    tree, changes = to_dict(config), _expand(overrides)
-    agent = tree["train"]["agent"]
-    memory = changes.get("train.agent.memory", agent["memory"])
-    if memory != agent["memory"]:
-        known = {item.name for item in dataclasses.fields(registry.get("memory", memory).Config)}
-        agent["memory_config"] = {key: value for key, value in agent["memory_config"].items() if key in known}
+    tree, changes = to_dict(config), expand_keys(overrides, StreetConfig, StreetRunConfig)
+    drop_options(tree["train"]["agent"], changes, partial(registry.get, "memory"))
     return from_dict(StreetRunConfig, merge_dotted(tree, changes))
-
-
-def _expand(values: Mapping[str, Any]) -> dict[str, Any]:
-    expanded: dict[str, Any] = {}
-    for key, value in values.items():
-        head = str(key).partition(".")[0]
-        if key in ("seed", "train.seed"):
-            raise UsageError("the key 'seed' is set per run: give --seeds 0,1,2 (in Python seeds=[0, 1, 2])")
-        if head in GROUPS:
-            expanded[str(key)] = value
-        elif head in TRAIN_KEYS:
-            expanded[f"train.{key}"] = value
-        else:
-            known = [*TRAIN_KEYS, *GROUPS]
-            close = nearest_key(StreetConfig, head) or nearest(head, known)
-            raise UsageError(f"unknown key {key!r}{close}; valid keys: {', '.join(sorted(known))}")
-    return expanded
 
 
 def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
