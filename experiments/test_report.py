@@ -1,6 +1,8 @@
-"""Turn pytest's JUnit file into a committed result: how many tests passed, and how long each long form took.
+"""Turn pytest's JUnit files into a committed result: how many tests passed, and how long each long form took.
 
-python -m embodied_mem.experiments.test_report FILE.xml            # writes experiments/results/test_full.json
+python -m embodied_mem.experiments.test_report FILE.xml...         # writes experiments/results/test_full.json
+
+Several files are parts of one run; a test that is in more than one counts as in the last.
 """
 
 from __future__ import annotations
@@ -19,16 +21,20 @@ LONGEST = 25
 """Tests that are named, the slowest first."""
 
 
-def report(path: Path) -> dict[str, Any]:
-    """Return the result object of a JUnit file.
+def report(*paths: Path) -> dict[str, Any]:
+    """Return the result object of the JUnit files of a run.
 
     Raises:
-        UsageError: it is not there or not one.
+        UsageError: one is not there or is none.
     """
-    try:
-        cases = list(ElementTree.parse(path).getroot().iter("testcase"))
-    except (OSError, ElementTree.ParseError) as error:
-        raise UsageError(f"expected a JUnit file of pytest at {path}: {error}") from error
+    named: dict[tuple[str | None, str | None], ElementTree.Element] = {}
+    for path in paths:
+        try:
+            found = ElementTree.parse(path).getroot().iter("testcase")
+            named |= {(case.get("classname"), case.get("name")): case for case in found}
+        except (OSError, ElementTree.ParseError) as error:
+            raise UsageError(f"expected a JUnit file of pytest at {path}: {error}") from error
+    cases = list(named.values())
     kinds = [_kind(case) for case in cases]
     metrics: dict[str, Any] = {kind: metric(kinds.count(kind)) for kind in ("passed", "failed", "skipped")}
     slowest = sorted(cases, key=_seconds, reverse=True)[:LONGEST]
@@ -63,11 +69,11 @@ def _reason(case: ElementTree.Element) -> str:
 
 def main(arguments: list[str]) -> int:
     """Write the result and its table; return the exit code: 0, 1 when a test failed, 2 on bad input."""
-    if len(arguments) != 1:
-        print("usage: python -m embodied_mem.experiments.test_report FILE.xml", file=sys.stderr)
+    if not arguments:
+        print("usage: python -m embodied_mem.experiments.test_report FILE.xml...", file=sys.stderr)
         return 2
     try:
-        result = report(Path(arguments[0]))
+        result = report(*map(Path, arguments))
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -8,7 +8,7 @@ from embodied_mem.kernels.ops.hcam_read import hcam_read
 from embodied_mem.kernels.ops.map_query import Found, Hit, map_cast, map_query
 from embodied_mem.kernels.ops.merge_nearest import Merged, merge_nearest, merging_set
 from embodied_mem.kernels.ops.pkm_lookup import Lookup, pkm_lookup
-from embodied_mem.kernels.ops.reset_linear_attention import reset_linear_attention
+from embodied_mem.kernels.ops.reset_linear_attention import reset_linear_attention, reset_linear_attention_at
 from embodied_mem.kernels.ops.reset_scan import reset_scan
 from embodied_mem.kernels.ops.similarity_readout import Readout, similarity_readout
 from embodied_mem.kernels.ops.titans_step import TitansSteps, titans_step
@@ -43,6 +43,7 @@ __all__ = [
     "morton_encode",
     "pkm_lookup",
     "reset_linear_attention",
+    "reset_linear_attention_at",
     "reset_scan",
     "reset_stats",
     "similarity_readout",

@@ -41,6 +41,7 @@ __all__ = ["add_compiled", "gpu_times", "measure", "require_parity", "rows", "sh
 
 Row = dict[str, Any]
 _INTERPRET = "TRITON_INTERPRET"
+_TURN_SECONDS = 0.005
 _CACHE_BYTES = 240 * 2**20
 _WARM_SECONDS = 0.025
 _GRAPH_BELOW_MS = 0.02
@@ -240,7 +241,8 @@ def _times(
 ) -> tuple[dict[str, dict[str, float]], list[str]]:
     """Return quantiles by name and a note for every peer that cannot run.
 
-    On a CPU all take turns and the process's own time counts, so that other work on the machine weighs on none.
+    On a CPU all take turns and the process's own time counts, so that other work on the machine weighs on none. Its
+    clock may advance in steps of a millisecond, so a turn is as many calls as take a few.
     """
     notes, able = [], dict(everything)
     for name, calls in everything.items():
@@ -254,15 +256,27 @@ def _times(
     if on_gpu:
         return {name: gpu_times(calls, seconds) for name, calls in able.items()}, notes
     found: dict[str, list[float]] = {name: [] for name in able}
+    turns = {name: max(1, round(_TURN_SECONDS / _wall(calls[0]))) for name, calls in able.items()}
     spent = 0.0
     while able and (spent < seconds * len(able) or min(map(len, found.values())) < 3):
         for name, calls in able.items():
             started = time.process_time()
-            calls[0]()
+            for _ in range(turns[name]):
+                calls[0]()
             taken = time.process_time() - started
-            found[name].append(1e3 * taken)
+            found[name].append(1e3 * taken / turns[name])
             spent += taken
     return {name: _quantiles(times) for name, times in found.items()}, notes
+
+
+def _wall(call: Callable[[], Any]) -> float:
+    """Return the seconds of the quicker of two calls."""
+    times = []
+    for _ in range(2):
+        started = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - started)
+    return max(min(times), 1e-7)
 
 
 def gpu_times(calls: list[Callable[[], Any]], seconds: float) -> dict[str, float]:
@@ -344,6 +358,8 @@ def main(words: list[str] | None = None) -> int:
     chosen = parser.parse_args(words)
     kind = ("cuda" if torch.cuda.is_available() else "cpu") if chosen.device == "auto" else chosen.device
     device, names = torch.device(kind), chosen.op or op_names()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
     deadline, seconds = time.monotonic() + 60 * chosen.minutes, 0.05 if chosen.quick else 0.4
     try:
         require_parity(names, device, quick=chosen.quick)

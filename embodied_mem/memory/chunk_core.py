@@ -5,7 +5,7 @@
     S_t = S' + b_t k_t^T (v_t - k_t S')                 with ``beta``: gated delta rule
     o_t = q_t S_t
 
-Sequences are `embodied_mem.kernels.reset_linear_attention`; with states inside them, its plain torch reference.
+Sequences are `embodied_mem.kernels.reset_linear_attention`.
 """
 
 from __future__ import annotations
@@ -13,40 +13,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from embodied_mem.kernels import reset_linear_attention
-from embodied_mem.kernels.reference import reset_linear_attention as reference
+from embodied_mem.kernels import reset_linear_attention, reset_linear_attention_at
 
 __all__ = ["reset_linear_attention", "reset_linear_attention_at", "reset_linear_attention_step"]
-
-
-def reset_linear_attention_at(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    log_decay: Tensor,
-    beta: Tensor | None = None,
-    *,
-    at: Tensor,
-    reset: Tensor,
-    S0: Tensor,
-    S_init: Tensor | None = None,
-    chunk: int = 32,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """As `reset_linear_attention` with a decay per head, returning the state after some tokens too.
-
-    Args:
-        at: (B, J) int64, 0 .. T - 1, the tokens after which the state is wanted.
-
-    Returns:
-        o (B, T, H, V), the state after the last token (B, H, K, V), and those after ``at`` (B, J, H, K, V).
-    """
-    if log_decay.dim() == 4:
-        raise ValueError(
-            "expected a decay per head, (B, T, H), to return states inside a sequence, got one per channel"
-        )
-    o, S, states = reference.run_at(q, k, v, log_decay, beta, reset, S0, S_init, chunk, at)
-    assert states is not None
-    return o, S, states
 
 
 def reset_linear_attention_step(

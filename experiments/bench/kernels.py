@@ -1,7 +1,7 @@
 """``embodied-mem bench kernels``: every kernel operation against its peers (`embodied_mem.kernels.bench`).
 
-Metrics are the speed-ups over the fastest peer; the whole table is under ``tasks``. Refused where parity fails. On
-a GPU a step of the memories that use an operation is timed too, with kernels on and off.
+Metrics are the speed-ups over the fastest peer and over the plain composition; the whole table is under ``tasks``.
+Refused where parity fails. On a GPU a step of the memories that use an operation is timed too, with kernels on and off.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ def run(*, device: str = "cpu", seconds: float | None = None, quick: bool = Fals
     for row in found:
         if row["speedup"] is not None:
             way = "_backward" if row["direction"] != "forward" else ""
-            metrics[f"{row['op']}_{row['shape']}{way}_speedup"] = row["speedup"]
+            name = f"{row['op']}_{row['shape']}{way}"
+            metrics[f"{name}_speedup"] = row["speedup"]
+            metrics[f"{name}_over_composition"] = row["baselines"]["composed"] / row["ms_median"]
     notes = []
     if target.type == "cpu":
         count = sum(row["ms_median"] is None for row in found)

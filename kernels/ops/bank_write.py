@@ -104,8 +104,8 @@ def _shape(x: Tensor | None) -> str:
 def _check(
     bank: Tensor, length: Tensor, ts: Tensor | None, item: Tensor, time: Tensor | None, mask: Tensor | None
 ) -> None:
-    B, M = bank.shape[:2]
-    if item.shape != (B, *bank.shape[2:]) or item.dtype != bank.dtype or not bank.is_contiguous():
+    B, M, *entry = bank.shape
+    if item.shape != (B, *entry) or item.dtype != bank.dtype or not bank.is_contiguous():
         raise ValueError(
             f"expected a contiguous bank (B, M, ...) and an item (B, ...) of its dtype, "
             f"got {tuple(bank.shape)} {bank.dtype} and {tuple(item.shape)} {item.dtype}"

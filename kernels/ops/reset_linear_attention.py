@@ -11,7 +11,7 @@ The decay is a scalar per head (SSD, RetNet, gated delta) or one per key channel
 kernel work in chunks of tokens whose result does not depend on the chunk.
 
 Limits: no delta rule with a decay per channel. Products run in the dtype of the inputs, half types in float32 (tf32 on
-a GPU); the reference leaves the dtype to the caller, who keeps it float32. The kernel takes keys of up to 128.
+a GPU). The kernel takes keys of up to 128. States inside a sequence (`reset_linear_attention_at`) have no kernel.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import Tensor
 from embodied_mem.kernels._dispatch import backend_for, inline, run_triton, unsupported_dtype
 from embodied_mem.kernels.reference import reset_linear_attention as reference
 
-__all__ = ["reset_linear_attention"]
+__all__ = ["reset_linear_attention", "reset_linear_attention_at"]
 
 _CHUNK = 16
 """Tokens per chunk of the kernel: how often it saves the state for the gradient."""
@@ -68,6 +68,45 @@ def reset_linear_attention(
     arguments = (q, k, v, log_decay, beta, reset, S0, S_init, save)
     o, S = torch.ops.embodied_mem.reset_linear_attention(*arguments)[:2]
     return o, S
+
+
+def reset_linear_attention_at(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_decay: Tensor,
+    beta: Tensor | None = None,
+    *,
+    at: Tensor,
+    reset: Tensor,
+    S0: Tensor,
+    S_init: Tensor | None = None,
+    chunk: int = 32,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `reset_linear_attention` with a decay per head, returning the state after some tokens too.
+
+    There is no kernel of it: a GPU runs the plain form, which is parallel over chunks, and says so once.
+
+    Args:
+        at: (B, J) int64, 0 .. T - 1, the tokens after which the state is wanted.
+
+    Returns:
+        o (B, T, H, V), the state after the last token (B, H, K, V), and those after ``at`` (B, J, H, K, V).
+
+    Raises:
+        ValueError: ranks or shared axes disagree, or the decay is per channel.
+        UsageError: the backend is ``triton``, which has no such kernel.
+    """
+    _check(q, k, v, log_decay, beta, reset, S0)
+    if log_decay.dim() == 4 or at.dim() != 2 or len(at) != len(q):
+        raise ValueError(
+            f"expected a decay per head (B, T, H) and at (B, J), got {tuple(log_decay.shape)} and {tuple(at.shape)}"
+        )
+    if not inline("reset_linear_attention", q) and not torch.compiler.is_compiling() and q.is_cuda:
+        run_triton("reset_linear_attention", q, "states inside a sequence")
+    o, S, states = reference.run_at(q, k, v, log_decay, beta, reset, S0, S_init, chunk, at)
+    assert states is not None
+    return o, S, states
 
 
 def _unsupported(q: Tensor, *others: Tensor | None) -> str:

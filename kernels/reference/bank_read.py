@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from embodied_mem.kernels.reference._keys import best
 
@@ -39,7 +40,7 @@ def read(
     lowest = torch.finfo(scores.dtype).min
     scores = scores.masked_fill(~_per_token(visible, tokens).unsqueeze(1), lowest)
     some = visible.any(-1)
-    out = (scores.softmax(-1) @ _by_head(v, empty)).transpose(1, 2)
+    out = _Read.apply(scores.softmax(-1), _by_head(v, empty)).transpose(1, 2)
     out = torch.where(some[..., None, None], out, 0).to(kept)
     if not with_lse:
         return out, None
@@ -198,18 +199,58 @@ class _Held(torch.autograd.Function):
         return grad.transpose(1, 2), None
 
 
+class _Scored(torch.autograd.Function):
+    """``q k^T``: (B, H, Q, d) and (B, H, K, d) -> (B, H, Q, K)."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor) -> Tensor:
+        ctx.save_for_backward(q, k)
+        return q @ k.transpose(-1, -2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        q, k = ctx.saved_tensors
+        return grad @ k if ctx.needs_input_grad[0] else None, _outer(grad, q) if ctx.needs_input_grad[1] else None
+
+
+class _Read(torch.autograd.Function):
+    """``w v``: (B, H, Q, K) and (B, H, K, d) -> (B, H, Q, d)."""
+
+    @staticmethod
+    def forward(ctx: Any, w: Tensor, v: Tensor) -> Tensor:
+        ctx.save_for_backward(w, v)
+        return w @ v
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        w, v = ctx.saved_tensors
+        to_w = grad @ v.transpose(-1, -2) if ctx.needs_input_grad[0] else None
+        return to_w, _outer(w, grad) if ctx.needs_input_grad[1] else None
+
+
+def _outer(x: Tensor, y: Tensor) -> Tensor:
+    """``x^T y`` over queries, (B, H, Q, K) and (B, H, Q, d) -> (B, H, K, d)."""
+    # with one query a product of matrices takes four times as long
+    return x.transpose(-1, -2) * y if x.shape[-2] == 1 else x.transpose(-1, -2) @ y
+
+
 def _scores(
     q: Tensor, k: Tensor, ts: Tensor | None, pe: Tensor | None, held: Tensor, scale: float, tokens: int
 ) -> Tensor:
     """Scores (B, H, Q, K) before any mask; k (B, H, K, d)."""
     asked = q.transpose(1, 2) * scale
-    scores = asked @ k.transpose(-1, -2)
+    scores = _Scored.apply(asked, k)
     if pe is None or ts is None:
         return scores
     at = torch.where(held, ts, 0).long()
     if len(pe) <= 4 * at.shape[1]:
         # q . pe of all codes, of which every slot picks its own, instead of a copy of a code per slot
-        codes = (asked @ pe.permute(1, 2, 0)).gather(-1, at[:, None, None].expand(*asked.shape[:3], -1))
+        B, H, Q, d = asked.shape
+        by_code = asked.transpose(0, 1).reshape(H, B * Q, d) @ pe.permute(1, 2, 0)
+        by_code = by_code.view(H, B, Q, -1).transpose(0, 1)
+        codes = by_code.gather(-1, at[:, None, None].expand(B, H, Q, -1))
     else:
         codes = asked @ pe[at].transpose(1, 2).transpose(-1, -2)
     return (scores.unflatten(-1, (-1, tokens)) + codes.unsqueeze(-1)).flatten(-2)

@@ -51,8 +51,11 @@ def run_at(
     at: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """As `run`, with the states after tokens ``at`` (B, J) as third, (B, J, H, K, V); a decay per head only."""
+    kept, held = v.dtype, S0.dtype
+    q, k, v, log_decay, beta, S0, S_init = _widened(q, k, v, log_decay, beta, S0, S_init)
     o, S, updates, inside = _parts(q, k, v, log_decay, beta, reset, S0, S_init, chunk)
-    return o, S, None if at is None or inside is None else _states_at(at, *inside, updates, S_init)
+    states = None if at is None or inside is None else _states_at(at, *inside, updates, S_init).to(held)
+    return o.to(kept), S.to(held), states
 
 
 def _parts(

@@ -23,6 +23,14 @@ def test_counts_and_the_slowest_tests(tmp_path):
     assert "skipped: needs a CUDA device" in found["notes"]
 
 
+def test_parts_are_joined_and_a_repeated_test_counts_once(tmp_path):
+    first, second = tmp_path / "first.xml", tmp_path / "second.xml"
+    first.write_text(JUNIT)
+    second.write_text('<testsuites><testcase classname="tests.b" name="broken" time="2.0"/></testsuites>')
+    found = report(first, second)
+    assert [found["metrics"][kind]["mean"] for kind in ("passed", "failed", "skipped")] == [3, 0, 1]
+
+
 def test_a_file_that_is_none_is_named(tmp_path, capsys):
     (tmp_path / "junit.xml").write_text("passed")
     with pytest.raises(UsageError, match="junit.xml"):

@@ -9,7 +9,7 @@ import torch
 from embodied_mem.errors import UsageError
 from embodied_mem.experiments.bench import kernels as subject
 from embodied_mem.kernels import bench
-from embodied_mem.kernels._registry import get_op
+from embodied_mem.kernels._registry import get_op, op_names
 
 
 def test_quick_run_prints_every_row(monkeypatch):
@@ -17,6 +17,7 @@ def test_quick_run_prints_every_row(monkeypatch):
     result = subject.run(device="cpu", quick=True)
     assert result["metrics"]["reset_scan_B16_T256_C128_speedup"]["mean"] > 0
     assert result["metrics"]["reset_scan_B16_T256_C128_backward_speedup"]["mean"] > 0
+    assert result["metrics"]["reset_scan_B16_T256_C128_backward_over_composition"]["mean"] > 0
     on_gpu = result["tasks"]["reset_scan/B1024_T128_C512/forward"]
     assert on_gpu["ms_median"] is None and on_gpu["notes"] == ["not measured: needs a GPU"]
     assert set(result["config"]["errors"]) == {"bank_write", "reset_scan"}
@@ -29,6 +30,12 @@ def test_nothing_is_measured_where_parity_fails(monkeypatch):
     monkeypatch.setattr(bench, "rows", lambda *_, **__: pytest.fail("measured"))
     with pytest.raises(UsageError, match="agree with their references, got: reset_scan plain"):
         subject.run(device="cpu", quick=True)
+
+
+@pytest.mark.parametrize("name", op_names())
+def test_every_reference_passes_the_check_before_a_run(name):
+    lines, worst = bench.parity.failures("reference", torch.device("cpu"), [name])
+    assert lines == [] and set(worst) == {name}
 
 
 def test_a_wrong_kernel_is_found(monkeypatch):
