@@ -53,7 +53,15 @@ def run_at(
     """As `run`, with the states after tokens ``at`` (B, J) as third, (B, J, H, K, V); a decay per head only."""
     kept, held = v.dtype, S0.dtype
     q, k, v, log_decay, beta, S0, S_init = _widened(q, k, v, log_decay, beta, S0, S_init)
+    # looked at where that costs nothing: the products with 0 below would carry a NaN of a state into the next episode
+    broken = None
+    if S0.device.type == "cpu" and not torch.compiler.is_compiling() and not bool(S0.isfinite().all()):
+        broken = ~S0.flatten(1).isfinite().all(1, keepdim=True) & (reset.cumsum(1) == 0)
+        S0 = S0.masked_fill(broken.any(1)[:, None, None, None], 0)
     o, S, updates, inside = _parts(q, k, v, log_decay, beta, reset, S0, S_init, chunk)
+    if broken is not None:
+        o = o.masked_fill(broken[..., None, None], torch.nan)
+        S = S.masked_fill(broken[:, -1, None, None, None], torch.nan)
     states = None if at is None or inside is None else _states_at(at, *inside, updates, S_init).to(held)
     return o.to(kept), S.to(held), states
 

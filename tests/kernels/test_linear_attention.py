@@ -35,3 +35,23 @@ def test_the_operator_saves_states_only_for_a_gradient():
     for save, count in ((True, 1), (False, 0)):
         states = torch.ops.embodied_mem.reset_linear_attention(*given, S0, None, save)[2]
         assert states.shape == (2, 2, count, 4, 4)
+
+
+@pytest.mark.parametrize("kinds", [{}, {"delta": True}, {"channel": True}])
+def test_a_nan_state_ends_with_its_episode(kinds):
+    inputs, S0, S_init = draw(**kinds)
+    inputs["reset"] = torch.zeros(2, 11, dtype=torch.bool)
+    inputs["reset"][:, 5] = True
+    want, _ = reset_linear_attention(**inputs, S0=S0, S_init=S_init)
+    broken = S0.clone()
+    broken[1, 0, 2, 3] = torch.nan
+    leaf = inputs["v"].requires_grad_()
+    o, S = reset_linear_attention(**inputs, S0=broken, S_init=S_init)
+    torch.testing.assert_close(o[0], want[0])
+    torch.testing.assert_close(o[1, 5:], want[1, 5:])
+    assert o[1, :5].isnan().all() and S.isfinite().all()
+    (after,) = torch.autograd.grad(o[1, 5:].sum(), leaf)
+    assert after.isfinite().all()
+    inputs["reset"][:] = False
+    _, S = reset_linear_attention(**inputs, S0=broken, S_init=S_init)
+    assert S[1].isnan().all() and S[0].isfinite().all()
