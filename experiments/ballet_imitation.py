@@ -33,6 +33,7 @@ from embodied_mem.envs.make import make_vec
 from embodied_mem.errors import UsageError
 from embodied_mem.evaluation.statistics import summarise, summarise_difference
 from embodied_mem.files import atomic_file, atomic_write_json, read_json
+from embodied_mem.memory.hcam import HCAM
 from embodied_mem.perception.encoder import EncoderConfig
 from embodied_mem.policies.scripted.memory_tasks import BalletOracle
 from embodied_mem.results import make_result
@@ -43,11 +44,11 @@ WALK = 3
 PLAY_SEED = 900_000_000
 """Seed of the episodes that trained agents play; training seeds are the cells'."""
 MEMORIES: dict[str, dict[str, Any]] = {
-    "hcam": {"memory": "hcam", "memory_config": {"chunks": 8, "chunk_steps": 16, "top_k": 4}},
+    "hcam": {"memory": "hcam", "memory_config": {"chunks": 4, "chunk_steps": 31, "top_k": 4, "heads": 4}},
     "lstm": {"memory": "lstm"},
     "none": {"memory": "none"},
 }
-"""Row -> memory and its options; all read and return ``width`` numbers."""
+"""Row -> memory and its options; all read and return ``width`` numbers. At delay 16 a turn takes 31 steps."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,9 @@ class BalletConfig:
 
     width: int = 64
     """Width of features and of the memory's output."""
+    hidden: int = 64
+    """Rectified units between the show and its features. Most dances are symmetric: the mean of linear features over one
+    says nothing about it."""
     batch: int = 64
     """Episodes of an update."""
     pool: int = 16
@@ -78,7 +82,7 @@ class BalletConfig:
     """Options of every memory, over those of its row."""
 
     def __post_init__(self) -> None:
-        for name in ("width", "batch", "pool", "updates", "episodes"):
+        for name in ("width", "hidden", "batch", "pool", "updates", "episodes"):
             if getattr(self, name) < 1:
                 raise UsageError(f"expected {name} >= 1, got {getattr(self, name)}")
 
@@ -98,7 +102,10 @@ class Trainer:
         self.env = make_vec("Ballet-v0", config.batch * config.pool, levels=level, autoreset_mode="DISABLED")
         memory = MEMORIES[row]
         own = {"out_dim": config.width, **memory.get("memory_config", {}), **config.options}
-        agent = AgentConfig(EncoderConfig(out_dim=config.width), memory=memory["memory"], memory_config=own)
+        encoder = EncoderConfig(
+            out_dim=config.width, options={"vector": {"hidden": [config.hidden], "activation": "relu"}}
+        )
+        agent = AgentConfig(encoder, memory=memory["memory"], memory_config=own)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.agent = MemoryAgent.build(agent, self.env.single_observation_space, self.env.single_action_space)
@@ -135,7 +142,9 @@ class Trainer:
         c = self.config
         obs, actions = self._batch(self.update)
         # in two calls: of the show only what is remembered counts, so nothing goes back through what was read there
-        state = self.agent.sequence({key: value[:, :-WALK] for key, value in obs.items()}, None)[3]
+        seen = self.agent.encoder({key: value[:, :-WALK] for key, value in obs.items()})
+        memory = self.agent.memory
+        state = memory.write(seen) if isinstance(memory, HCAM) else memory.sequence(seen)[1]
         logits = self.agent.sequence({key: value[:, -WALK:] for key, value in obs.items()}, state)[0]
         loss = F.cross_entropy(logits.flatten(0, 1), actions.flatten())
         for group in self.optimiser.param_groups:

@@ -6,10 +6,10 @@
     y_t    = x_t + W read_t,  then item t is written
 
 A full bank gives up the item of lowest order, where order is the step of writing plus ``horizon`` steps for every level
-of ``keep`` (the integer part of its logit, 0 to ``levels`` - 1). So without a preference the bank is a ring of
-the last steps, and what was surprising, or what reading taught to keep, outlives thousands of ordinary steps. The
-preference is learned through ``log keep`` in the read; the choice itself is discrete. Ages beyond ``ages`` share one
-code, so that a policy trained on short episodes reads old items as it learned to.
+of ``keep`` (the integer part of its logit less ``lowest``, 0 to ``levels`` - 1). So without a preference the bank is a
+ring of the last steps, and what was surprising, or what reading taught to keep, outlives thousands of ordinary steps.
+The preference is learned through ``log keep`` in the read; the choice itself is discrete. Ages beyond ``ages`` share
+one code, so that a policy trained on short episodes reads old items as it learned to.
 
 The sequence form is attention over the carried bank and the row's own tokens under the mask of `eviction.stays`.
 
@@ -61,6 +61,9 @@ class EpisodicConfig(MemoryConfig):
     """Items a head reads; at least ``slots`` reads all."""
     levels: int = 8
     """Levels of the preference what to keep, one per unit of its logit; 1 makes the bank a ring of the last steps."""
+    lowest: float = 0.0
+    """Logit at which the levels begin. Logits drift down together while little is read, and below this one nothing is
+    preferred any more: half of ``-levels`` leaves room."""
     horizon: int = 4096
     """Steps by which one level prolongs the stay of an item."""
     ages: int = 128
@@ -233,7 +236,7 @@ class Episodic(MemoryModule):
         familiar = (key * before).flatten(-2).sum(-1, keepdim=True)
         logit = torch.addcmul(keep, self.gain, familiar, value=-1 / c.heads)
         # the clamp also catches a NaN, whose integer is arbitrary
-        level = logit.long().clamp_(0, c.levels - 1)
+        level = (logit - c.lowest).long().clamp_(0, c.levels - 1)
         # distinct within an episode: (clock + level * horizon, level) as one number
         return F.logsigmoid(logit), torch.add(level * (c.horizon * c.levels + 1), clock.unsqueeze(-1), alpha=c.levels)
 

@@ -177,9 +177,19 @@ class HCAM(MemoryModule):
         for start in range(0, T, size):
             at = slice(start, start + size)
             real = (lengths - start).clamp(0, e[:, at].shape[1])
-            y, state = self._attend(e[:, at], state, resets[:, at], real)
-            outputs.append(y)
+            keep, state = self._written(e[:, at], state, resets[:, at], real)
+            outputs.append(self._read(e[:, at], *keep))
         return (outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)), state
+
+    def write(self, x: Tensor, state: State | None = None) -> State:
+        """Return the state after T more tokens x (n, T, in_dim) of the same episodes, without the cost of reading.
+
+        It is what `sequence` leaves behind: a read changes nothing here.
+        """
+        state = self.initial_state(len(x), x.device) if state is None else state
+        resets = torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
+        lengths = torch.full((len(x),), x.shape[1], device=x.device)
+        return self._written(self.embed(x.to(self.float_dtype)), state, resets, lengths)[1]
 
     def ages(self, state: State) -> dict[str, Tensor]:
         """Return the age of every step of the chunk in progress, and of every chunk's last step."""
@@ -190,8 +200,10 @@ class HCAM(MemoryModule):
         chunk = (fill + ago * C).where(ago < finished, -1)
         return {"acc": (fill - 1 - step).where(step < fill, -1), "keys": chunk, "chunks": chunk}
 
-    def _attend(self, e: Tensor, state: State, resets: Tensor, lengths: Tensor) -> tuple[Tensor, State]:
-        """One block: e (B, T, D), lengths (B,) real tokens."""
+    def _written(
+        self, e: Tensor, state: State, resets: Tensor, lengths: Tensor
+    ) -> tuple[tuple[Window, _Chunks], State]:
+        """Return what one block e (B, T, D) may read, and the state after its ``lengths`` (B,) real tokens."""
         (B, T, D), C, N = e.shape, self.config.chunk_steps, self.config.chunks
         device, start = e.device, state["count"].unsqueeze(1)
         step, A = torch.arange(T, device=device), C - 1
@@ -224,7 +236,7 @@ class HCAM(MemoryModule):
         ours = segment.gather(1, last).unsqueeze(1) == segment.unsqueeze(2)
         seen = exists.unsqueeze(1) & ours & (last.unsqueeze(1) < step.view(1, T, 1))
         all_keys, all_contents = torch.cat([state["keys"], keys], 1), torch.cat([state["chunks"], contents], 1)
-        y = self._read(e, window, _Chunks(all_keys, all_contents, age, torch.cat([held, seen], 2) & (age <= N)))
+        chunks = _Chunks(all_keys, all_contents, age, torch.cat([held, seen], 2) & (age <= N))
 
         count = torch.cat([start, before + 1], 1).gather(1, lengths.unsqueeze(1))
         inside = torch.arange(C, device=device)
@@ -236,7 +248,7 @@ class HCAM(MemoryModule):
         kept = (ago <= count // C).unsqueeze(2)
         new_keys = all_keys.gather(1, source.unsqueeze(2).expand(-1, -1, D))
         new_chunks = all_contents.gather(1, source.view(B, N, 1, 1).expand(-1, -1, C, D))
-        return y, {
+        return (window, chunks), {
             "acc": torch.where((inside < count % C).unsqueeze(2), acc, 0),
             "keys": torch.where(kept, new_keys, 0),
             "chunks": torch.where(kept.unsqueeze(3), new_chunks, 0),

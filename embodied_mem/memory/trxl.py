@@ -3,7 +3,10 @@
     norm="pre":   h = h^l + attention(LN h^l_t; LN h^l_{t-M} .. LN h^l_t),   h^{l+1} = h + FF(LN h),   y = W LN h^L
     norm="post":  h = LN(h^l + attention(h^l_t; h^l_{t-M} .. h^l_t)),   h^{l+1} = LN(h + FF(h)),   y = W h^L
 
-h^0 = W x. The published form is "post"; "pre" learns in fewer updates.
+The published form is "post"; "pre" learns in fewer updates.
+h^0 = W x. With ``clock`` = P, h^0 = W [x, sin(w_i t), cos(w_i t)] of the step t of the episode, at ``width // 4`` rates
+w_i from 2 radians a step down to 1 / P: an item can then be looked up by when it was (the i-th from the start, or the
+mirror image of now), not only by how long ago. Memory Gym's transformer (Pleines et al. 2023) has such a code too.
 ``window="sliding"``: a query sees the last M = ``memory`` inputs of its episode and its own. ``window="segment"``, the
 published form: segments of M tokens are counted from the start of the episode, and a query sees its own segment so far
 and the whole one before it. Both have a step form, and may be cut anywhere. With L layers an output depends on the last
@@ -18,6 +21,7 @@ stored state deviates as the weights move. Attention of a long window costs its 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -54,6 +58,8 @@ class CachedTransformerConfig(MemoryConfig):
     """Inner width of the feed-forward part, in multiples of ``width``."""
     window: Literal["sliding", "segment"] = "sliding"
     """What a query sees: the last M steps, or its segment of M steps and the one before."""
+    clock: int = 0
+    """Longest time scale in steps of a code of the step of the episode beside the input; 0 for none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -62,6 +68,8 @@ class CachedTransformerConfig(MemoryConfig):
             raise UsageError(f"expected an even width divisible by heads = {self.heads}, got {self.width}")
         if self.window not in ("sliding", "segment"):
             raise UsageError(f"expected window 'sliding' or 'segment', got {self.window!r}")
+        if self.clock < 0 or (self.clock and self.width < 8):
+            raise UsageError(f"expected clock >= 0, and a width >= 8 with one, got {self.clock} and {self.width}")
 
 
 @dataclass(frozen=True)
@@ -100,7 +108,10 @@ class CachedTransformer(MemoryModule):
         self.config: CachedTransformerConfig = config
         segments = config.window == "segment"
         self.cached = 2 * config.memory - 1 if segments else config.memory
-        self.embed = nn.Linear(config.in_dim, config.width)
+        rates = clock_rates(config.clock, config.width // 4)
+        self.rates: Tensor
+        self.register_buffer("rates", rates, persistent=False)
+        self.embed = nn.Linear(config.in_dim + 2 * len(rates), config.width)
         self.layers = nn.ModuleList([self.layer() for _ in range(config.layers)])
         self.readout = nn.Linear(config.width, config.out_dim)
 
@@ -143,7 +154,7 @@ class CachedTransformer(MemoryModule):
         count = state["count"]
         age = torch.arange(self.cached, -1, -1, device=count.device)
         visible = age <= torch.minimum(count, self._reach(count)).unsqueeze(1)
-        h, new = self.embed(inputs.x), {}
+        h, new = self._entered(inputs.x, count), {}
         for i, layer in enumerate(self._layers()):
             x = self.attended(layer, h)
             items = torch.cat([state[f"layer{i}"], x.unsqueeze(1)], 1)
@@ -157,13 +168,20 @@ class CachedTransformer(MemoryModule):
         """Attend layer by layer, `chunk` queries at a time; see `MemoryModule.sequence`."""
         sliding = Sliding.of(state["count"], self.cached, resets, valid, inputs.x.shape[1])
         reach = self._reach(sliding.position)
-        h, new = self.embed(inputs.x), {}
+        h, new = self._entered(inputs.x, sliding.position), {}
         for i, layer in enumerate(self._layers()):
             x = self.attended(layer, h)
             items = torch.cat([state[f"layer{i}"], x], 1)
             h = self.join(layer, h, layer.attention.many(x, items, sliding, reach, chunk or _BLOCK))
             new[f"layer{i}"] = sliding.carry(items)
         return self.final(h), {**new, "count": sliding.after}
+
+    def _entered(self, x: Tensor, position: Tensor) -> Tensor:
+        """Map the input (..., in_dim) and the step of the episode (...) int64 to the first layer's input (..., D)."""
+        if self.config.clock:
+            angle = position.unsqueeze(-1) * self.rates
+            x = torch.cat([x, angle.sin(), angle.cos()], -1)
+        return self.embed(x)
 
     def _reach(self, position: Tensor) -> Tensor:
         """Return the age of the oldest input that a query at ``position`` of its episode may see."""
@@ -174,12 +192,24 @@ class CachedTransformer(MemoryModule):
         return list(self.layers)  # type: ignore[arg-type]
 
 
+def clock_rates(longest: int, count: int) -> Tensor:
+    """Return ``count`` rates in radians per step, spaced evenly in the logarithm from 2 to 1 / longest; none for 0.
+
+    >>> clock_rates(8, 3).tolist()
+    [2.0, 0.5, 0.125]
+    """
+    return torch.logspace(1, -math.log2(longest), count, base=2.0) if longest else torch.zeros(0)
+
+
 @register(
     "memory",
     "trxl",
     family="attention",
     source="Dai et al. 2019, Transformer-XL",
-    variants=({"layers": 1, "memory": 7, "width": 12, "norm": "post", "window": "segment"},),
+    variants=(
+        {"layers": 1, "memory": 7, "width": 12, "norm": "post", "window": "segment"},
+        {"layers": 1, "memory": 5, "width": 8, "clock": 40},
+    ),
 )
 class TrXL(CachedTransformer):
     """Transformer-XL."""

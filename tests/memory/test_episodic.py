@@ -39,6 +39,21 @@ def test_a_surprise_outlives_a_thousand_equal_steps_in_a_small_bank():
     assert sorted(ring["written"][0].tolist()) == list(range(993, 1001))
 
 
+def test_levels_from_below_zero_keep_a_surprise_whose_logit_has_drifted_down():
+    x = torch.randn(1, 1, D).expand(1, 200, D).clone()
+    x[:, 0] = -x[:, 1]
+    for lowest, levels, held in ((0.0, 8, False), (-8.0, 16, True)):
+        memory = build(slots=4, lowest=lowest, levels=levels)
+        with torch.no_grad():
+            memory.bias[-1] -= 5.0
+        state = run(memory, x)[1]
+        assert (0 in state["written"][0].tolist()) == held
+        stepped = memory.initial_state(1)
+        for token in x.unbind(1):
+            _, stepped = memory.step(token, stepped)
+        assert torch.equal(stepped["order"].sort().values, state["order"].sort().values)
+
+
 def test_preference_wears_off_after_its_horizon():
     memory = build(slots=4, levels=8, horizon=10)
     x = torch.randn(1, 1, D).expand(1, 200, D).clone()

@@ -146,3 +146,15 @@ def test_the_chunk_of_a_noisy_summary_is_found():
 def test_impossible_configs_are_refused(config):
     with pytest.raises(UsageError, match="expected"):
         build(**config)
+
+
+def test_writing_leaves_behind_what_a_sequence_does():
+    torch.manual_seed(0)
+    memory = make_memory("hcam", in_dim=5, out_dim=3, chunks=3, chunk_steps=4, width=6)
+    x = torch.randn(2, 29, 5)
+    for cut in (0, 3, 13):
+        carried = memory.sequence(x[:, :cut])[1] if cut else None
+        found, want = memory.write(x[:, cut:], carried), memory.sequence(x[:, cut:], carried)[1]
+        assert all(torch.equal(found[key], want[key]) for key in want)
+    (gradient,) = torch.autograd.grad(memory.write(x)["chunks"].square().sum(), memory.embed.weight)
+    assert gradient.any()

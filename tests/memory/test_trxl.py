@@ -47,7 +47,8 @@ def by_hand(memory, x, resets, norm="post"):
     for t in range(len(x)):
         if t == 0 or resets[t]:
             caches, began = [[] for _ in memory.layers], t
-        h = memory.embed(x[t])
+        angle = (t - began) * memory.rates
+        h = memory.embed(torch.cat([x[t], angle.sin(), angle.cos()]))
         for layer, cache in zip(memory.layers, caches):
             first, second = layer.norms
             cache.append(first(h) if norm == "pre" else h)
@@ -63,9 +64,9 @@ def by_hand(memory, x, resets, norm="post"):
 
 
 @pytest.mark.parametrize("window", ["sliding", "segment"])
-@pytest.mark.parametrize("norm", ["post", "pre"])
-def test_equals_the_equations(window, norm):
-    memory = build(window=window, norm=norm)
+@pytest.mark.parametrize("norm,clock", [("post", 0), ("pre", 0), ("pre", 20)])
+def test_equals_the_equations(window, norm, clock):
+    memory = build(window=window, norm=norm, clock=clock)
     x = torch.randn(40, 6, dtype=torch.float64)
     resets = torch.rand(40, generator=torch.Generator().manual_seed(3)) < 0.06
     with torch.no_grad():
@@ -159,8 +160,23 @@ def test_position_code_is_sines_then_cosines_of_the_distance():
 
 
 @pytest.mark.parametrize(
-    "config", [{"layers": 0}, {"width": 7}, {"heads": 3}, {"memory": 0}, {"window": "all"}, {"norm": "rms"}]
+    "config",
+    [{"layers": 0}, {"width": 7}, {"heads": 3}, {"memory": 0}, {"window": "all"}, {"norm": "rms"}, {"clock": -1}],
 )
 def test_impossible_configs_are_refused(config):
     with pytest.raises(UsageError, match="expected"):
         build(**config)
+
+
+def test_the_clock_tells_equal_inputs_apart_by_their_step():
+    """One layer over constant inputs: without the clock every full window reads the same."""
+    x = torch.ones(1, 4 * M, 6, dtype=torch.float64)
+    resets = torch.zeros(1, 4 * M, dtype=torch.bool)
+    resets[0, 2 * M + 3] = True
+    with torch.no_grad():
+        plain = build(layers=1).sequence(x)[0][0]
+        clocked, _ = build(layers=1, clock=20).sequence(x, None, resets)
+    assert torch.allclose(plain[M], plain[-1])
+    late, fresh = clocked[0, : 2 * M - 3], clocked[0, 2 * M + 3 :]
+    assert torch.allclose(late, fresh), "the clock starts with the episode"
+    assert not torch.allclose(clocked[0, M], clocked[0, M + 1])
