@@ -233,7 +233,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Make the cells and write the file; cells that are not done in time are left out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", default=",".join(TASKS))
-    parser.add_argument("--rows", default="table", help="table, all, or labels joined by a bar, for example 'lstm|none'")
+    parser.add_argument("--rows", default="table", help="table, all, or labels joined by a bar: 'lstm|none'")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--set", action="append", default=[], help="key=value over the preset, for every cell")
