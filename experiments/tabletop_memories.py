@@ -41,11 +41,11 @@ SEEN: dict[str, Any] = {
     "env_config.height": 48,
     "agent.perception.encoder": "small",
     "agent.perception.parts": [],
-    "agent.perception.tokens": 36,
+    "agent.perception.tokens": 9,
     "agent.perception.hidden": 64,
     "batch.rows": 32,
 }
-"""Pictures of the front camera and the arm's own state, a token for every patch of 8 x 8 pixels."""
+"""Pictures of the front camera and the arm's own state, a token for every 16 x 16 pixels."""
 HELD = {"agent.memory_config.slots": 16}
 """Memories whose slots are not the bank's entries do not get its few."""
 ROWS: dict[str, dict[str, Any]] = {
