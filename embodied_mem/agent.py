@@ -356,7 +356,7 @@ def load_agent(
     return PolicyAgent(module.to(device), deterministic=chosen, record=record)
 
 
-def load_weights(module: MemoryAgent, directory: str | Path) -> None:
+def load_weights(module: nn.Module, directory: str | Path) -> None:
     """Give ``module`` the weights of the trained agent in ``directory`` (a bundle, or a run folder that holds one).
 
     Raises:

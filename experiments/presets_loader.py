@@ -2,7 +2,8 @@
 
 A preset is flat: ``description``, ``cpu_seconds`` (what it takes on one core, about) and the keys of
 `policies.training.config.run_config`, of `policies.imitation.config.imitation_config` where ``algorithm`` is
-``imitation``, or of `policies.navigation.config.street_config` where it is ``street``. The file name is its name.
+``imitation``, of `policies.navigation.config.street_config` where it is ``street``, or of
+`policies.training.vla.vla_config` where it is ``vla_ppo``. The file name is its name.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from embodied_mem import registry
 from embodied_mem.errors import UsageError, nearest
 from embodied_mem.policies.imitation.config import ALGORITHM, ImitationRunConfig, imitation_config
 from embodied_mem.policies.navigation import config as street
+from embodied_mem.policies.rllib.vla_config import ALGORITHM as VLA_PPO
 from embodied_mem.policies.training.config import RunConfig, run_config
+from embodied_mem.policies.training.vla import vla_config
 
 HERE = Path(__file__).parent / "presets"
 ABOUT = ("description", "cpu_seconds")
@@ -25,8 +28,9 @@ ABOUT = ("description", "cpu_seconds")
 READERS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     ALGORITHM: imitation_config,
     street.ALGORITHM: street.street_config,
+    VLA_PPO: vla_config,
 }
-"""Algorithms that are not RLlib's -> what reads their keys."""
+"""Algorithms with settings of their own -> what reads their keys."""
 
 
 @dataclass(frozen=True)

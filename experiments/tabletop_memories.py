@@ -1,11 +1,12 @@
 """Memories of the MemoryVLA-style policy on tabletop tasks: the table of docs/training/imitation.md.
 
-python -m embodied_mem.experiments.tabletop_memories [--tasks A,B] [--rows R,S] [--seeds 0,1,2] [--episodes 100]
-                                                     [--work runs/tabletop-memories] [--minutes M] [--out FILE]
+python -m embodied_mem.experiments.tabletop_memories [--tasks A,B] [--rows table|all|'R|S'] [--seeds 0,1,2]
+                                   [--episodes 100] [--work runs/tabletop-memories] [--minutes M] [--out FILE]
 
 Every cell is the preset ``memoryvla-tabletop`` with another memory, trained on demonstrations of its task, evaluated on
 the suite ``tabletop-memory``. What ``--work`` holds already is kept, so the table can be made in parts: seed by seed,
-the rows in the order given, every row on all tasks.
+the rows in the order given, every row on all tasks (pictures: on one, with one seed). ``--rows table`` is all but the
+two other policies.
 """
 
 from __future__ import annotations
@@ -33,6 +34,18 @@ FILE = Path(__file__).resolve().parent / "results" / "tabletop_memories.json"
 PRESET, SUITE = "memoryvla-tabletop", "tabletop-memory"
 MAIN = "bank, merge"
 GRID = {"agent.perception.tokens": 36, "agent.perception.width": 16, "agent.perception.parts": []}
+SEEN: dict[str, Any] = {
+    "env_config.sensors": ["rgb", "vector", "instruction"],
+    "env_config.objects": False,
+    "env_config.width": 48,
+    "env_config.height": 48,
+    "agent.perception.encoder": "small",
+    "agent.perception.parts": [],
+    "agent.perception.tokens": 9,
+    "agent.perception.hidden": 64,
+    "batch.rows": 32,
+}
+"""Pictures of the front camera and the arm's own state, a token for every 16 x 16 pixels."""
 HELD = {"agent.memory_config.slots": 16}
 """Memories whose slots are not the bank's entries do not get its few."""
 ROWS: dict[str, dict[str, Any]] = {
@@ -45,12 +58,18 @@ ROWS: dict[str, dict[str, Any]] = {
     "bank, cognitive only": {"agent.memory_config.streams": "cognitive"},
     "bank, perceptual only": {"agent.memory_config.streams": "perceptual"},
     "bank, add": {"agent.fusion": "add"},
+    "pictures, bank": SEEN,
+    "pictures, none": {"agent.memory": "none", **SEEN},
     "key frames, heat maps": {"agent.policy": "key_frames", "agent.memory": "heat_map_attention", **GRID, **HELD},
     "key frames, none": {"agent.policy": "key_frames", "agent.memory": "none", **GRID},
     "decision, dt_mem": {"agent.policy": "decision", "agent.memory": "dt_mem", **HELD},
     "decision, none": {"agent.policy": "decision", "agent.memory": "none"},
 }
 """Row of the table -> what it changes in the preset."""
+TABLE = [row for row in ROWS if not row.startswith(("key frames", "decision"))]
+"""Rows of the one policy."""
+ONLY: dict[str, tuple[str, int]] = {row: ("RememberColor3", 1) for row in ROWS if row.startswith("pictures")}
+"""Row -> its only task, and how many of the seeds it is trained with."""
 COMMON: dict[str, Any] = {
     "agent.expert.chunk": 1,
     "agent.expert.guidance": 1.0,
@@ -73,6 +92,7 @@ DIFFERENCES = {
     "both_minus_cognitive": (MAIN, "bank, cognitive only"),
     "both_minus_perceptual": (MAIN, "bank, perceptual only"),
     "gate_minus_add": (MAIN, "bank, add"),
+    "pictures_bank_minus_none": ("pictures, bank", "pictures, none"),
 }
 """Figure -> the rows whose success is compared, episode by episode, over the tasks that both played."""
 
@@ -174,7 +194,11 @@ def table(
 
 def _fewer(cells: Mapping[tuple[str, str], Sequence[int]], seeds: Sequence[int]) -> str:
     """Say which cells have fewer seeds than asked for."""
-    short = [f"{task} {row}: {len(own)}" for (task, row), own in cells.items() if len(own) < len(seeds)]
+    short = [
+        f"{task} {row}: {len(own)}"
+        for (task, row), own in cells.items()
+        if len(own) < min(len(seeds), ONLY.get(row, ("", len(seeds)))[1])
+    ]
     return "; ".join(short) or "none"
 
 
@@ -195,17 +219,21 @@ def _difference(values: Mapping[tuple[str, str], list], tasks: Sequence[str], on
     ]
 
 
-def cpu_seconds(cells: Mapping[tuple[str, str], Sequence[int]], work: Path) -> float:
-    """Return the CPU seconds of training of the cells."""
-    runs = [(folder_of(work, *key) / "run", seed) for key, seeds in cells.items() for seed in seeds]
-    return sum(float(read_json(folder / f"seed{seed}" / RESULT_FILE)["cpu_seconds"]) for folder, seed in runs)
+def cpu_seconds(cells: Mapping[tuple[str, str], Sequence[int]], work: Path) -> dict[str, float]:
+    """Return the CPU seconds of training of every run of the cells, by what it is."""
+    spent = {}
+    for (task, row), seeds in cells.items():
+        for seed in seeds:
+            found = read_json(folder_of(work, task, row) / "run" / f"seed{seed}" / RESULT_FILE)
+            spent[f"{task} with {row}, seed {seed}"] = float(found["cpu_seconds"])
+    return spent
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """Make the cells and write the file; cells that are not done in time are left out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", default=",".join(TASKS))
-    parser.add_argument("--rows", default="all", help="labels joined by a bar, for example 'lstm|none'")
+    parser.add_argument("--rows", default="table", help="table, all, or labels joined by a bar: 'lstm|none'")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--set", action="append", default=[], help="key=value over the preset, for every cell")
@@ -217,11 +245,16 @@ def main(words: Sequence[str] | None = None) -> None:
 
     more = parse_overrides(given.set)
     seeds = [int(word) for word in given.seeds.split(",")]
-    rows = list(ROWS) if given.rows == "all" else given.rows.split("|")
+    rows = {"all": list(ROWS), "table": TABLE}.get(given.rows) or given.rows.split("|")
+    for word, known in [(row, ROWS) for row in rows] + [(task, TASKS) for task in given.tasks.split(",")]:
+        if word not in known:
+            parser.error(f"expected some of {', '.join(known)}; got {word!r}")
     cells: dict[tuple[str, str], list[int]] = {}
     left: list[str] = []
     began = time.process_time()
     for seed, row, task in itertools.product(seeds, rows, given.tasks.split(",")):
+        if row in ONLY and (task != ONLY[row][0] or seed not in seeds[: ONLY[row][1]]):
+            continue
         if time.process_time() - began <= 60 * given.minutes:
             make_cell(task, row, seed, given.episodes, given.work, more)
         elif not successes(folder_of(given.work, task, row), [seed]):
@@ -233,11 +266,14 @@ def main(words: Sequence[str] | None = None) -> None:
             round(float(np.mean(list(run.values()))), 3) for run in successes(folder_of(given.work, task, row), seeds)
         ]
         print(task, row, seed, rate, f"{time.process_time() - began:.0f} s", flush=True)
-    command = f"python -m embodied_mem.experiments.tabletop_memories --tasks {given.tasks} --rows '{'|'.join(rows)}'"
+    command = f"python -m embodied_mem.experiments.tabletop_memories --tasks {given.tasks} --rows '{given.rows}'"
     command += f" --seeds {given.seeds} --episodes {given.episodes}"
     command += "".join(f" --set {word}" for word in given.set)
     config = {"preset": PRESET, "suite": SUITE, "seeds": seeds, "episodes": given.episodes, **COMMON, **more}
-    result = table(cells, given.work, {**config, "command_line": command}, cpu_seconds(cells, given.work))
+    spent = cpu_seconds(cells, given.work)
+    result = table(cells, given.work, {**config, "command_line": command}, sum(spent.values()))
+    dearest = max(spent, key=lambda run: spent[run])
+    result["notes"].append(f"the dearest training took {spent[dearest]:.0f} CPU s ({dearest})")
     if left:
         result["notes"].append(f"not run: {'; '.join(left)}")
     atomic_write_json(given.out, result)

@@ -11,8 +11,10 @@ from embodied_mem.errors import UsageError
 from embodied_mem.experiments.presets_loader import load_preset
 from embodied_mem.policies.imitation.config import ALGORITHM, ImitationRunConfig, apply_imitation_overrides
 from embodied_mem.policies.navigation import config as street
+from embodied_mem.policies.rllib.vla_config import ALGORITHM as VLA_PPO
 from embodied_mem.policies.training.config import RunConfig, apply_overrides
 from embodied_mem.policies.training.run import RUN_FILE, Report, stored_algorithm, stored_config, train_run
+from embodied_mem.policies.training.vla import VLARunConfig, apply_vla_overrides
 
 Config = RunConfig | ImitationRunConfig | street.StreetRunConfig
 
@@ -59,6 +61,8 @@ def train(
         config = apply_imitation_overrides(config, overrides)
     elif isinstance(config, street.StreetRunConfig):
         config = street.apply_street_overrides(config, overrides)
+    elif isinstance(config, VLARunConfig):
+        config = apply_vla_overrides(config, overrides)
     else:
         config = apply_overrides(config, overrides)
     out = Path(out) if out is not None else Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -77,6 +81,8 @@ def train(
     if tune:
         from embodied_mem.policies.training.sweep import sweep
 
+        if isinstance(config, VLARunConfig):
+            raise UsageError("--tune is not there for vla_ppo; train each setting as a run of its own")
         if resume:
             raise UsageError("a sweep cannot be resumed; resume its runs one by one, or give another --out")
         return sweep(config, name, out, tune, seeds=seeds, report=report)
@@ -89,4 +95,6 @@ def _stored(out: str | Path) -> tuple[str, Config, list[int]]:
         return stored_config(out, street.StreetRunConfig)
     if stored_algorithm(out) == ALGORITHM:
         return stored_config(out, ImitationRunConfig)
+    if stored_algorithm(out) == VLA_PPO:
+        return stored_config(out, VLARunConfig)
     return stored_config(out, RunConfig)

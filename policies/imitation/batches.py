@@ -101,6 +101,27 @@ class Batches:
 
     def batch(self, update: int) -> Batch:
         """Return the batch of an update, counted from 0."""
+        return self.part(update, 0, 1)[0]
+
+    def part(self, update: int, rank: int, count: int) -> tuple[Batch, tuple[int, int]]:
+        """Return the rows of the ``rank``-th of ``count`` equal parts of a batch, and where they stand in it.
+
+        Args:
+            update: counted from 0.
+            rank: which part.
+            count: parts; the rows must divide by it.
+
+        Returns:
+            The part, and (frames that count before it, frames that count in all parts).
+        """
+        layout = self._layout(update)
+        valid = layout[3]
+        size = len(valid) // count
+        rows = slice(rank * size, (rank + 1) * size)
+        return self._gather(*(item[rows] for item in layout)), (int(valid[: rows.start].sum()), int(valid.sum()))
+
+    def _layout(self, update: int) -> tuple[np.ndarray, ...]:
+        """Return episode, time, resets and valid (B, T) of the batch of an update."""
         mode = self.config.mode
         if mode == "stream":
             return self._stream(update)
@@ -118,7 +139,7 @@ class Batches:
         valid = time < self.lengths[chosen][:, None]
         resets = np.zeros(time.shape, bool)
         resets[:, 0] = True
-        return self._gather(np.repeat(chosen[:, None], steps, 1), time, resets, valid)
+        return np.repeat(chosen[:, None], steps, 1), time, resets, valid
 
     def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Return episode and time (B, F) of all F frames in the order in which each row reads them in an epoch."""
@@ -131,7 +152,7 @@ class Batches:
             found.append((episode, time))
         return np.stack([episode for episode, _ in found]), np.stack([time for _, time in found])
 
-    def _stream(self, update: int) -> Batch:
+    def _stream(self, update: int) -> tuple[np.ndarray, ...]:
         frames = int(self.lengths.sum())
         left, place, parts = self.config.window, update * self.config.window, []
         while left:
@@ -140,7 +161,7 @@ class Batches:
             parts.append([part[:, start : start + taken] for part in self._epoch(epoch)])
             left, place = left - taken, place + taken
         episode, time = (np.concatenate([part[k] for part in parts], 1) for k in range(2))
-        return self._gather(episode, time, time == 0, np.ones(time.shape, bool))
+        return episode, time, time == 0, np.ones(time.shape, bool)
 
     def _gather(self, episode: np.ndarray, time: np.ndarray, resets: np.ndarray, valid: np.ndarray) -> Batch:
         last = self.lengths[episode] - 1

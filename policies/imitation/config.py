@@ -79,7 +79,7 @@ class ImitationConfig:
 
 @dataclass(frozen=True)
 class ImitationRunConfig:
-    """An imitation run: learning, end, files."""
+    """An imitation run: learning, end, files, processes."""
 
     train: ImitationConfig = field(default_factory=ImitationConfig)
     """The learning; its keys need no prefix."""
@@ -89,6 +89,18 @@ class ImitationRunConfig:
     """When it can be resumed from."""
     log: LogConfig = field(default_factory=LogConfig)
     """What it logs."""
+    workers: int = 1
+    """Processes that learn together, on a GPU each where there are GPUs (Ray Train); 1 learns in this process."""
+    ray_address: str = "local"
+    """``local`` starts Ray for several workers; another address joins a cluster that shares this file system."""
+
+    def __post_init__(self) -> None:
+        """Check that the rows can be shared out."""
+        rows = self.train.batch.rows
+        if self.workers < 1 or rows % self.workers:
+            raise UsageError(f"expected workers >= 1 that divide batch.rows {rows}, got {self.workers}")
+        if self.workers > 1 and ":" in self.train.device:
+            raise UsageError(f"expected device auto, cpu or cuda for {self.workers} workers, got {self.train.device!r}")
 
 
 def imitation_config(values: Mapping[str, Any]) -> ImitationRunConfig:

@@ -12,6 +12,7 @@ from embodied_mem.demonstrations import Episode
 from embodied_mem.envs.make import check_options
 from embodied_mem.files import atomic_write_json
 from embodied_mem.policies.imitation.trainer import ImitationSeed
+from embodied_mem.policies.imitation.workers import train_in_workers
 from embodied_mem.policies.training.interrupts import Interrupts
 from embodied_mem.policies.training.records import METRICS_FILE
 from embodied_mem.policies.training.run import Report, Silent, check_seeds, prepare, summarize, write_run
@@ -66,6 +67,13 @@ def train_imitation(
                     continue
                 if shown is None:
                     shown = kind.gather(config, out)
+                if getattr(config, "workers", 1) > 1:
+                    results.append(
+                        train_in_workers(
+                            kind, config, name, seed, folder, shown, resume=resume, report=report, interrupts=interrupts
+                        )
+                    )
+                    continue
                 run = kind(config, name, seed, folder, shown, resume=resume)
                 try:
                     while not run.done:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from embodied_mem.policies.imitation.batches import Batch, Batches, check_order,
 from embodied_mem.policies.imitation.config import ImitationRunConfig
 from embodied_mem.policies.imitation.demonstrations import demonstrations
 from embodied_mem.policies.imitation.episode import play_episodes
+from embodied_mem.policies.imitation.peers import Alone, Peers, add_gradients, agree
 from embodied_mem.policies.training.checkpoints import list_checkpoints, open_checkpoint, save_checkpoint
 from embodied_mem.policies.training.cpu_time import CpuMeter
 from embodied_mem.policies.training.loggers import Logger, make_loggers
@@ -59,6 +61,7 @@ class ImitationSeed:
         episodes: Any,
         *,
         resume: bool = False,
+        peers: Peers | None = None,
     ) -> None:
         """Build policy and optimiser; with ``resume``, from the newest checkpoint where there is one.
 
@@ -69,10 +72,12 @@ class ImitationSeed:
             directory: folder of this seed, made if absent.
             episodes: demonstrations, a sequence of `Episode` or what a subclass takes.
             resume: go on from the newest checkpoint.
+            peers: processes that learn with this one; every one of them makes the same calls.
 
         Raises:
             UsageError: the settings do not fit together, or the checkpoint is corrupted.
         """
+        self.peers: Peers = peers or Alone()
         self.config = override(config, {"train.seed": seed})
         self.name, self.seed, self.directory = name, seed, directory
         train = self.config.train
@@ -87,17 +92,24 @@ class ImitationSeed:
         self.rows: list[Row] = []
         self._carried: State | None = None
         self._last: tuple[Tensor, Tensor] | None = None
+        self._whole: dict[str, Tensor] = {}
         self._seconds = self._cpu_seconds = 0.0
         self._loggers: list[Logger] = []
         if resume:
             self._restore()
-        else:
+        elif self.first:
             cut_rows(directory, 0)
-        values = {"name": name, "seed": seed, "version": __version__, "config": to_dict(self.config)}
-        atomic_write_json(directory / CONFIG_FILE, values)
-        self._loggers = make_loggers(self.config.log, directory, name, seed, values, self.iteration)
+        if self.first:
+            values = {"name": name, "seed": seed, "version": __version__, "config": to_dict(self.config)}
+            atomic_write_json(directory / CONFIG_FILE, values)
+            self._loggers = make_loggers(self.config.log, directory, name, seed, values, self.iteration)
         self._saved_at = (self.iteration, time.monotonic())
         self._started, self._cpu = time.monotonic(), CpuMeter()
+
+    @property
+    def first(self) -> bool:
+        """True in the process that writes the files."""
+        return self.peers.rank == 0
 
     @classmethod
     def check(cls, config: Any) -> None:
@@ -151,17 +163,19 @@ class ImitationSeed:
             "gradient_norm": float(torch.stack(norms).mean()),
             "learning_rate": self.optimiser.param_groups[0]["lr"],
             "seconds": round(self.seconds, 3),
-            "cpu_seconds": round(self._cpu_seconds + self._cpu.seconds(), 3),
+            "cpu_seconds": round(self._cpu_spent(), 3),
         }
-        append_row(self.directory, row)
+        if self.first:
+            append_row(self.directory, row)
         self.rows.append(row)
         for logger in self._loggers:
             logger.log(row)
         every = self.config.checkpoint
         since = self.iteration - self._saved_at[0]
-        if (every.iterations is not None and since >= every.iterations) or (
+        due = (every.iterations is not None and since >= every.iterations) or (
             time.monotonic() - self._saved_at[1] >= every.seconds
-        ):
+        )
+        if agree(self.peers, due, self.device):
             self.save()
         return row
 
@@ -173,21 +187,15 @@ class ImitationSeed:
     @property
     def progress(self) -> float:
         """Share of the run that is done, in [0, 1], by the limit that is nearest."""
-        stop, row = self.config.stop, self.rows[-1] if self.rows else None
-        shares = [self.update / self.config.train.updates]
-        if row is not None:
-            limits = {"env_steps": stop.env_steps, "iteration": stop.iterations, "seconds": stop.seconds}
-            limits["cpu_seconds"] = stop.cpu_seconds
-            shares += [row[key] / limit for key, limit in limits.items() if limit]
-        return min(1.0, max(shares))
+        return share_done(self.config, self.rows[-1]) if self.rows else 0.0
 
     @property
     def done(self) -> bool:
         """True when all updates are made or a stop criterion is met."""
         return self.progress >= 1.0
 
-    def save(self) -> Path:
-        """Write a checkpoint of the finished iterations and return its folder.
+    def save(self) -> None:
+        """Write a checkpoint of the finished iterations.
 
         Raises:
             OSError: it could not be written.
@@ -197,17 +205,23 @@ class ImitationSeed:
             "update": self.update,
             "frames": self.frames,
             "seconds": self.seconds,
-            "cpu_seconds": self._cpu_seconds + self._cpu.seconds(),
+            "cpu_seconds": self._cpu_spent(),
         }
         keep = self.config.checkpoint.keep
-        path = save_checkpoint(self.directory, self.iteration, loop, self._write, keep, LEARNER)
+        self._whole = self._carried_by_all()
+        if self.first:
+            save_checkpoint(self.directory, self.iteration, loop, self._write, keep, LEARNER)
         self._saved_at = (self.iteration, time.monotonic())
-        return path
 
     def finish(self) -> dict[str, Any]:
-        """Write the last checkpoint and the averaged policy's bundle, let it play, and return the result."""
+        """Write the last checkpoint and the averaged policy's bundle, let it play, and return the result.
+
+        Other processes than the first return an empty one.
+        """
         if self._saved_at[0] != self.iteration:
             self.save()
+        if not self.first:
+            return {}
         last = dict(self.rows[-1]) if self.rows else {}
         train = self.config.train
         about: dict[str, Any] = {"name": self.name, "env": train.env, "env_config": train.env_config}
@@ -232,6 +246,8 @@ class ImitationSeed:
         loss = self._loss(generator)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        if self.peers.count > 1:
+            loss = add_gradients(self.peers, self.policy.parameters(), loss)
         norm = nn.utils.clip_grad_norm_(self.policy.parameters(), train.grad_clip)
         for group in self.optimiser.param_groups:
             group["lr"] = train.lr * _shape(self.update, train.warmup, train.updates)
@@ -241,16 +257,20 @@ class ImitationSeed:
         return loss.detach(), norm
 
     def _loss(self, generator: torch.Generator) -> Tensor:
-        """Return the loss () of the batch of this update, and count its frames."""
-        batch = self.batches.batch(self.update)
+        """Return the loss () of this update's batch, or of this process's part of it, and count all its frames."""
+        peers = self.peers
+        batch, part = self.batches.part(self.update, peers.rank, peers.count)
         stream = self.config.train.batch.mode == "stream"
         self._last = check_order(batch, self._last if stream else None)
-        self.frames += int(batch.valid.sum())
+        self.frames += part[1]
         batch = _to(batch, self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            loss, state = self.policy.loss(batch, self._carried, generator)
+            loss, state = self.policy.loss(batch, self._carried, generator, part)
         self._carried = detach(state) if stream else None
-        return loss
+        if peers.count == 1:
+            return loss
+        counted = self.policy.counted(batch).float()
+        return loss * (counted / peers.add(counted.clone()))
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -277,21 +297,34 @@ class ImitationSeed:
         tensors |= {f"average/{key}": value for key, value in self.average.state_dict().items()}
         for index, entry in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser/{index}/{key}": torch.as_tensor(value) for key, value in entry.items()}
-        if self._carried is not None and self._last is not None:
-            tensors |= {f"carried/{key}": value for key, value in self._carried.items()}
-            tensors |= {"last/episode": self._last[0], "last/time": self._last[1]}
+        tensors |= self._whole
         plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
         save_file(plain, folder / LEARNER_FILE)
+
+    def _carried_by_all(self) -> dict[str, Tensor]:
+        """Return what the memories of all rows carry, and the frames they have read last, by name in a checkpoint."""
+        if self._carried is None or self._last is None:
+            return {}
+        tensors = {f"carried/{key}": value for key, value in self._carried.items()}
+        tensors |= {"last/episode": self._last[0], "last/time": self._last[1]}
+        return {key: self.peers.join(tensors[key].to(self.device)) for key in sorted(tensors)}
+
+    def _cpu_spent(self) -> float:
+        """Return the CPU seconds of learning of all processes, earlier attempts included; all must call it."""
+        now = torch.tensor(self._cpu.seconds(), dtype=torch.float64, device=self.device)
+        return self._cpu_seconds + float(self.peers.add(now))
 
     def _restore(self) -> None:
         checkpoints = list_checkpoints(self.directory)
         if not checkpoints:
-            cut_rows(self.directory, 0)
+            if self.first:
+                cut_rows(self.directory, 0)
             return
         loop, folder = open_checkpoint(checkpoints[-1], LEARNER)
         self.iteration, self.update, self.frames = loop["iteration"], loop["update"], loop["frames"]
         self._seconds, self._cpu_seconds = loop["seconds"], loop["cpu_seconds"]
-        self.rows = cut_rows(self.directory, self.iteration)
+        # the rows before the checkpoint are the first process's; it alone says when the run is done
+        self.rows = cut_rows(self.directory, self.iteration) if self.first else []
         groups: dict[str, dict[str, Tensor]] = {}
         for key, value in load_file(folder / LEARNER_FILE).items():
             head, _, rest = key.partition("/")
@@ -304,8 +337,18 @@ class ImitationSeed:
             state.setdefault(int(index), {})[item] = value
         self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
         if "carried" in groups:
-            self._carried = groups["carried"]
-            self._last = (groups["last"]["episode"].cpu(), groups["last"]["time"].cpu())
+            size = self.config.train.batch.rows // self.peers.count
+            mine = slice(self.peers.rank * size, (self.peers.rank + 1) * size)
+            self._carried = {key: value[mine].clone() for key, value in groups["carried"].items()}
+            self._last = (groups["last"]["episode"][mine].cpu(), groups["last"]["time"][mine].cpu())
+
+
+def share_done(config: Any, row: Mapping[str, Any]) -> float:
+    """Return the share of a run that is done after the iteration of ``row``, in [0, 1], by the nearest limit."""
+    stop = config.stop
+    limits = {"updates": config.train.updates, "env_steps": stop.env_steps, "iteration": stop.iterations}
+    limits |= {"seconds": stop.seconds, "cpu_seconds": stop.cpu_seconds}
+    return min(1.0, max(row[key] / limit for key, limit in limits.items() if limit))
 
 
 def build_policy(config: ImitationRunConfig, seed: int = 0) -> TokenPolicy:

@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from embodied_mem.agent import AgentConfig
+from embodied_mem.agent import AgentConfig, MemoryAgent, load_weights
 from embodied_mem.errors import UsageError
 from embodied_mem.registry import get
 
 if TYPE_CHECKING:
+    import gymnasium
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 
@@ -23,7 +24,7 @@ class TrainConfig:
     env_config: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the environment."""
     algorithm: str = "ppo"
-    """Registered algorithm: ppo, appo, impala, dqn or bc."""
+    """Registered algorithm: ppo, appo, impala, dqn or bc; vla_ppo has settings of its own."""
     agent: AgentConfig = field(default_factory=AgentConfig)
     """Encoder, memory and heads."""
     init: str | None = None
@@ -96,6 +97,17 @@ class TrainConfig:
     """Stock runner: folder into which sampled episodes are recorded."""
     keep_logits: bool = False
     """Also carry the acting distribution inputs to the learner (for checks)."""
+
+    def make_agent(self, observation_space: gymnasium.Space, action_space: gymnasium.Space) -> Any:
+        """Return the network for single-env spaces, with the weights of ``init``, as every process of a run builds it.
+
+        Raises:
+            UsageError: its parts do not fit together, or not the spaces, or not ``init``.
+        """
+        agent = MemoryAgent.build(self.agent, observation_space, action_space)
+        if self.init is not None:
+            load_weights(agent, self.init)
+        return agent
 
     @property
     def batch(self) -> int:
@@ -171,7 +183,7 @@ def check(config: TrainConfig) -> None:
             f"got anneal_steps={config.anneal_steps} and {' and '.join(finals) or 'no final value'}"
         )
     per_learner = config.batch // max(1, config.num_learners)
-    if config.algorithm == "ppo" and config.minibatch > per_learner:
+    if config.algorithm in ("ppo", "vla_ppo") and config.minibatch > per_learner:
         raise UsageError(
             f"expected minibatch <= {per_learner} (num_envs x fragment x runners / learners), got {config.minibatch}; "
             "lower minibatch, or raise num_envs or fragment"

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from ray.rllib.core.columns import Columns
@@ -26,7 +27,8 @@ from ray.rllib.core.rl_module.apis.target_network_api import TARGET_NETWORK_ACTI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import Tensor, nn
 
-from embodied_mem.agent import AgentConfig, MemoryAgent, load_weights
+from embodied_mem import heads
+from embodied_mem.agent import AgentConfig, Bundled, MemoryAgent, load_weights
 from embodied_mem.config import from_dict
 from embodied_mem.errors import UsageError
 from embodied_mem.policies.rllib.tensors import dict_obs
@@ -51,10 +53,24 @@ class MemoryRLModule(TorchRLModule, ValueFunctionAPI):
         # every process that runs a module passes here, whatever its runner or learner
         if self.model_config.get("torch_threads"):
             torch.set_num_threads(self.model_config["torch_threads"])
+        self.agent = self.make_agent()
+
+    def make_agent(self) -> Any:
+        """Return the network: `MemoryAgent`, or one with its calls."""
         config = from_dict(AgentConfig, self.model_config["agent"])
-        self.agent = MemoryAgent.build(config, self.observation_space, self.action_space)
+        agent = MemoryAgent.build(config, self.observation_space, self.action_space)
         if self.model_config.get("init"):
-            load_weights(self.agent, self.model_config["init"])
+            load_weights(agent, self.model_config["init"])
+        return agent
+
+    @property
+    def trained(self) -> Bundled:
+        """What a run exports."""
+        return self.agent
+
+    def to_env(self, actions: Tensor) -> np.ndarray:
+        """Return the environment's actions (B, ...) for actions (B, ...) of the distribution, on any device."""
+        return heads.to_env(self.action_space, actions.cpu().numpy())
 
     def train(self, mode: bool = True) -> MemoryRLModule:
         """Set training mode; RLlib asks for it at every forward, so an equal mode is not set again in every part."""

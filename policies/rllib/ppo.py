@@ -30,14 +30,15 @@ from embodied_mem.heads import log_prob_entropy
 from embodied_mem.policies.rllib.common import PackedSettings, configure
 from embodied_mem.policies.rllib.config import TrainConfig
 from embodied_mem.policies.rllib.learner import PackedLearner
+from embodied_mem.policies.rllib.module import MemoryRLModule
 from embodied_mem.policies.rllib.packed import PackedBatch, RowBatch, concat
 from embodied_mem.policies.rllib.sync import sync_weights
 
 
-def build(config: TrainConfig) -> PPOConfig:
+def build(config: TrainConfig, module_class: type = MemoryRLModule, **model_options: Any) -> PPOConfig:
     """Return the RLlib config of a PPO run: `PackedPPO` on the batched runner, RLlib's own PPO on the stock one."""
     rllib = PackedPPOConfig() if config.runner == "batched" else PPOConfig()
-    configure(rllib, config)
+    configure(rllib, config, module_class, **model_options)
     return rllib.training(
         lambda_=config.gae_lambda,
         clip_param=config.clip,

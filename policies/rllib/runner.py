@@ -189,9 +189,8 @@ class BatchedRunner(SingleAgentEnvRunner):
         self, action: Tensor, counted: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Step the env with the device's actions; returns rewards, terminated, truncated and real, all (N,)."""
-        to_env = heads.to_env(self._space, action.cpu().numpy())
         try:
-            self._obs, rewards, terminated, truncated, info = self.env.step(to_env)
+            self._obs, rewards, terminated, truncated, info = self.env.step(self.module.to_env(action))
         except Exception as error:
             raise EnvFailure(error) from error
         if "env_failure" in info:

@@ -5,15 +5,15 @@ state. Matrix products of one shape treat their rows alike, so an action does no
 the last bit. Not exact: only the rows that wait are forwarded, which costs less when R is large and few wait; floats
 then differ in the last bits with the number of rows (1 to 3 rows take other matrix kernels than 4 and more).
 
-Draws of a stochastic policy come from one generator per row, seeded at its reset, so they do not depend on the others
-either. Other agents that draw (``random``) share theirs.
+Draws of a stochastic policy, and the noise that a diffusion policy plans from, come from one generator per row, seeded
+at its reset, so they do not depend on the others either. Other agents that draw (``random``) share theirs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import gymnasium
 import numpy as np
@@ -39,6 +39,16 @@ class Request:
     """True where the observation opens an episode: the row forgets first."""
     seed: int | None = None
     """Restarts the row's draws."""
+
+
+@runtime_checkable
+class DrawsByRow(Protocol):
+    """An agent whose rows of memory draw from a generator each."""
+
+    generators: list[torch.Generator]
+    """By row of memory."""
+    drawing: list[int | None]
+    """Row of memory behind each row of the batch; None draws nothing."""
 
 
 class RowDraws(PolicyAgent):
@@ -89,6 +99,8 @@ class RowBatcher:
             raise UsageError("the agent reads hidden state, which clients do not have; serve one that does not")
         if isinstance(agent, PolicyAgent) and not agent.deterministic:
             agent = RowDraws(agent, rows)
+        elif hasattr(agent, "for_rows"):
+            agent = agent.for_rows(rows, exact=exact)
         self.agent, self.rows, self.exact = agent, rows, exact
         self.observation_space, self.action_space = observation_space, action_space
         self.schema = Schema(space_to_json(observation_space))
@@ -121,7 +133,7 @@ class RowBatcher:
     def _forward(self, requests: Sequence[Request]) -> np.ndarray:
         index = np.array([request.row for request in requests])
         places = np.arange(self.rows) if self.exact else index
-        if isinstance(self.agent, RowDraws):
+        if isinstance(self.agent, DrawsByRow):
             asked = {request.row: request for request in requests}
             self.agent.drawing = [row if row in asked else None for row in places.tolist()]
             for request in requests:

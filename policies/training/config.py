@@ -97,10 +97,18 @@ def run_config(values: Mapping[str, Any]) -> RunConfig:
         UsageError: an unknown key (the nearest one is named), a wrong type, or no criterion that ends the run.
     """
     config = from_dict(RunConfig, merge_dotted({}, expand_keys(values, TrainConfig, RunConfig)))
-    stop = config.stop
+    check_end(config.stop)
+    return config
+
+
+def check_end(stop: StopConfig) -> None:
+    """Check that something ends the run.
+
+    Raises:
+        UsageError: nothing does.
+    """
     if all(limit is None for limit in (stop.env_steps, stop.iterations, stop.cpu_seconds, stop.seconds)):
         raise UsageError("nothing ends this run: set stop.env_steps, stop.iterations, stop.cpu_seconds or stop.seconds")
-    return config
 
 
 def apply_overrides(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:

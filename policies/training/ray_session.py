@@ -23,6 +23,14 @@ def ray_session(address: str, config: TrainConfig, concurrent: int = 1) -> Itera
         config: says how many actors a run needs.
         concurrent: runs at a time (sweeps).
     """
+    offline = OFFLINE_ACTORS if config.episodes_path is not None else 0
+    with ray_for(address, concurrent * (1 + config.num_env_runners + config.num_learners + offline)):
+        yield
+
+
+@contextmanager
+def ray_for(address: str, actors: int) -> Iterator[None]:
+    """Run the block with Ray initialised for this many actors, which take a CPU each; ``address`` as `ray_session`."""
     quiet_ray()
     import ray
 
@@ -30,10 +38,8 @@ def ray_session(address: str, config: TrainConfig, concurrent: int = 1) -> Itera
         yield
         return
     if address == "local":
-        offline = OFFLINE_ACTORS if config.episodes_path is not None else 0
-        needed = concurrent * (1 + config.num_env_runners + config.num_learners + offline)
         # Logical CPUs only admit actors; more of them than cores lets a small machine run a large preset.
-        cpus = max(os.cpu_count() or 1, needed)
+        cpus = max(os.cpu_count() or 1, actors)
         start_private_ray(num_cpus=cpus, _system_config={"metrics_report_interval_ms": 3_600_000})
     else:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)

@@ -10,7 +10,6 @@ from typing import Any, Protocol, TypeVar
 
 from embodied_mem import registry
 from embodied_mem._version import __version__
-from embodied_mem.agent import MemoryAgent, load_weights
 from embodied_mem.config import from_dict, to_dict
 from embodied_mem.devices import resolve_device
 from embodied_mem.envs.make import check_options, make_vec
@@ -28,7 +27,7 @@ C = TypeVar("C")
 
 RUN_FILE = "run.json"
 # Settings that may differ when a run is resumed: they change when it ends and what it writes, not what it learns.
-RESUMABLE = ("stop", "checkpoint", "log", "ray_address", "acting")
+RESUMABLE = ("stop", "checkpoint", "log", "ray_address", "acting", "workers")
 
 
 class Report(Protocol):
@@ -121,9 +120,7 @@ def validate(config: RunConfig) -> None:
     check_options(train.env, train.env_config)
     env = make_vec(train.env, 1, **train.env_config)
     try:
-        agent = MemoryAgent.build(train.agent, env.single_observation_space, env.single_action_space)
-        if train.init is not None:
-            load_weights(agent, train.init)
+        train.make_agent(env.single_observation_space, env.single_action_space)
     finally:
         env.close()
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from embodied_mem._version import __version__
-from embodied_mem.agent import MemoryAgent, save_agent
+from embodied_mem.agent import Bundled, save_agent
 from embodied_mem.config import override, to_dict
 from embodied_mem.errors import UsageError
 from embodied_mem.files import atomic_write_json, read_json
@@ -149,7 +149,7 @@ class SeedRun:
         return result
 
     @property
-    def agent(self) -> MemoryAgent:
+    def agent(self) -> Bundled:
         """The agent as the learner has it now."""
         return learner_agent(self.algorithm)
 
@@ -233,7 +233,7 @@ def finished_result(directory: Path, config: Any, resume: bool) -> dict[str, Any
     return read_json(path) if stored.get("stop") == to_dict(config.stop) else None
 
 
-def learner_agent(algorithm: Any) -> MemoryAgent:
+def learner_agent(algorithm: Any) -> Bundled:
     """Return the agent with the learner's newest weights (runners may hold older ones).
 
     Raises:
@@ -246,8 +246,8 @@ def learner_agent(algorithm: Any) -> MemoryAgent:
         module.load_state_dict({key: torch.as_tensor(value) for key, value in weights.items()}, strict=False)
     else:
         module = group._learner.module[DEFAULT_MODULE].unwrapped()
-    agent = getattr(module, "agent", None)
-    if not isinstance(agent, MemoryAgent):
+    agent = getattr(module, "trained", None)
+    if agent is None:
         raise UsageError(f"expected an algorithm that trains a MemoryAgent, got a module {type(module).__name__}")
     return agent
 

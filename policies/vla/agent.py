@@ -7,7 +7,7 @@ controls that disturb the state disturb it too; measure memories with ``execute 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from embodied_mem.errors import UsageError
 from embodied_mem.memory.contract import State
 from embodied_mem.policies.vla.base import TokenPolicy
 from embodied_mem.policies.vla.config import VLAConfig
-from embodied_mem.policies.vla.policy import make_policy
+from embodied_mem.policies.vla.policy import VLAPolicy, make_policy
 from embodied_mem.spaces import as_dict_obs, space_from_json
 
 VLAState = dict[str, Any]
@@ -76,7 +76,7 @@ class VLAAgent:
         perceptual, cognitive, memory = policy.step(tensors, state["memory"], opens)
         new: VLAState = {}
         if "plan" not in state:
-            action = self._plan(perceptual, cognitive)[:, 0]
+            action = self._plan(perceptual, cognitive, None)[:, 0]
         else:
             action, new = self._play(perceptual, cognitive, state, opens)
         new["memory"] = policy.played(memory, action)
@@ -88,17 +88,62 @@ class VLAAgent:
         """Return actions (B, A) and what is left of the plans, after new ones where none is left."""
         execute = self.module.execute
         left = torch.where(opens, 0, state["left"])
-        plan, due = state["plan"], left == 0
-        rows = due.nonzero()[:, 0]
-        if len(rows):
-            made = self._plan(perceptual[rows], cognitive[rows])[:, :execute]
-            plan = plan.index_copy(0, rows, made)
-            left = torch.where(due, execute, left)
+        due = left == 0
+        made = self._plan(perceptual, cognitive, due)[:, :execute]
+        plan = torch.where(due.view(-1, 1, 1), made, state["plan"])
+        left = torch.where(due, execute, left)
         index = (execute - left).view(-1, 1, 1).expand(-1, 1, plan.shape[-1])
         return plan.gather(1, index)[:, 0], {"plan": plan, "left": left - 1}
 
-    def _plan(self, perceptual: Tensor, cognitive: Tensor) -> Tensor:
-        return self.module.plan(perceptual, cognitive, self._generator)
+    def _plan(self, perceptual: Tensor, cognitive: Tensor, due: Tensor | None) -> Tensor:
+        """Return plans (B, K, A); those of rows that are not ``due`` (B,) bool mean nothing, None is all rows."""
+        if due is None:
+            return self.module.plan(perceptual, cognitive, self._generator)
+        return _some(
+            due, lambda rows: self.module.plan(perceptual[rows], cognitive[rows], self._generator), self.module
+        )
+
+    def for_rows(self, rows: int, *, exact: bool) -> VLAAgent:
+        """Return an agent for a server of ``rows`` clients, where a client's actions depend on its own history alone.
+
+        Args:
+            rows: rows of memory.
+            exact: to the last bit; costs a plan of all rows whenever one is due.
+        """
+        return RowVLAAgent(self.module, rows, exact=exact) if isinstance(self.module, VLAPolicy) else self
+
+
+class RowVLAAgent(VLAAgent):
+    """`VLAAgent` whose rows of memory draw from a generator each."""
+
+    def __init__(self, module: VLAPolicy, rows: int, *, exact: bool) -> None:
+        """Wrap a policy for ``rows`` rows of memory; ``exact`` as `VLAAgent.for_rows`."""
+        super().__init__(module)
+        self.policy, self._exact = module, exact
+        self.generators = [torch.Generator(module.device).manual_seed(row) for row in range(rows)]
+        self.drawing: list[int | None] = list(range(rows))
+        """Row of memory behind each row of the batch; None draws nothing."""
+        # encoding equal instructions once would tell, in the last bits, whether all rows have the same
+        module.perception.shares_text = not exact
+
+    def _plan(self, perceptual: Tensor, cognitive: Tensor, due: Tensor | None) -> Tensor:
+        asked = [True] * len(cognitive) if due is None else due.tolist()
+        noise = self.policy.no_noise(len(cognitive))
+        for place, row in enumerate(self.drawing):
+            if row is not None and asked[place] and self.policy.config.expert.start == "drawn":
+                noise[place].normal_(generator=self.generators[row])
+        if due is None or self._exact:
+            return self.policy.plan_from(perceptual, cognitive, noise)
+        return _some(
+            due, lambda rows: self.policy.plan_from(perceptual[rows], cognitive[rows], noise[rows]), self.policy
+        )
+
+
+def _some(due: Tensor, plan: Callable[[Tensor], Tensor], policy: TokenPolicy) -> Tensor:
+    """Return (B, K, A) with what ``plan`` gives for the rows that are ``due`` (B,) bool, 0 elsewhere."""
+    plans = torch.zeros(len(due), policy.chunk, policy.action_dim, device=due.device)
+    rows = due.nonzero()[:, 0]
+    return plans.index_copy(0, rows, plan(rows)) if len(rows) else plans
 
 
 def load_vla(description: Mapping[str, Any], weights: Mapping[str, Tensor], device: str) -> VLAAgent:

@@ -127,14 +127,22 @@ class TokenPolicy(nn.Module, ABC):
         """Read whole rows: as `step` with a time axis (B, T, ...); ``valid`` (B, T) bool is False on right padding."""
         return self.memory.sequence(*self.tokens(obs), state, resets, valid, obs)
 
+    def counted(self, batch: Batch) -> Tensor:
+        """Return the number () of things whose mean the loss of a batch is: frames."""
+        return batch.valid.sum()
+
     @abstractmethod
-    def loss(self, batch: Batch, state: State | None, generator: torch.Generator) -> tuple[Tensor, State]:
+    def loss(
+        self, batch: Batch, state: State | None, generator: torch.Generator, part: tuple[int, int] | None = None
+    ) -> tuple[Tensor, State]:
         """Return the loss (), with the memory's own losses, of rows of frames, and the state after them.
 
         Args:
             batch: frames (B, T, ...), the actions from each on, and what was done before.
             state: before the rows; None for fresh.
             generator: of all draws.
+            part: where the rows are some of a larger batch: how many frames stand before theirs, how many there are in
+                all. The draws are then those that the larger batch would give them.
         """
 
     @abstractmethod

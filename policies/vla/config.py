@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -106,6 +107,8 @@ class ExpertConfig:
     """Share of samples trained with the null vector instead of the cognitive token."""
     guidance: float = 1.5
     """Classifier-free guidance s; 1 turns it off and halves the cost of acting."""
+    start: Literal["drawn", "zero"] = "drawn"
+    """Noise that a plan is made from: drawn anew, or 0, so that the same tokens always give the same plan."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     """Noise."""
     draws: int = 4
@@ -124,6 +127,26 @@ class ExpertConfig:
             raise UsageError(
                 f"expected drop_condition in [0, 1) and guidance >= 0, got {self.drop_condition} and {self.guidance}"
             )
+
+
+@dataclass(frozen=True)
+class ActorConfig:
+    """What reinforcement learning adds to a policy; it is not in the policy's bundle."""
+
+    std: float = 0.05
+    """Start of the learned standard deviation of actions, in their normalised range [-1, 1]."""
+    hidden: int = 64
+    """Width of the value's hidden layer."""
+    through: int = 2
+    """Denoising steps, the last ones, that gradients pass through."""
+    value_gradient: bool = False
+    """The value's loss also changes perception and memory, not only the value's own layers."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        positive(self, "hidden", "through")
+        if not 0.0 < self.std < math.inf:
+            raise UsageError(f"expected actor.std > 0, got {self.std}")
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,9 @@ class DecisionPolicy(TokenPolicy):
         fused, thought, held = self.memory.sequence(perceptual, told, held, batch.resets, batch.valid, batch.obs)
         return self._think(fused, thought), cognitive, actions, {**held, PREVIOUS: actions[:, -1]}
 
-    def loss(self, batch: Batch, state: State | None, generator: torch.Generator) -> tuple[Tensor, State]:
+    def loss(
+        self, batch: Batch, state: State | None, generator: torch.Generator, part: tuple[int, int] | None = None
+    ) -> tuple[Tensor, State]:
         """Return the cross-entropies of action, reward and return; see `TokenPolicy.loss`."""
         h, seen, actions, state = self.frames(batch, state)
         K, kept = self.config.decision.bins, batch.valid

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from embodied_mem.policies.vla.config import ExpertConfig
+from embodied_mem.policies.vla.draws import Draws
 from embodied_mem.policies.vla.schedule import Schedule
 
 _STD = 0.02
@@ -73,7 +74,13 @@ class ActionExpert(nn.Module):
         return self.out(self.norm(h[:, 1:]))
 
     def loss(
-        self, actions: Tensor, weight: Tensor, perceptual: Tensor, cognitive: Tensor, generator: torch.Generator
+        self,
+        actions: Tensor,
+        weight: Tensor,
+        perceptual: Tensor,
+        cognitive: Tensor,
+        generator: torch.Generator,
+        part: tuple[int, int] | None = None,
     ) -> Tensor:
         """Return the mean squared error () of the prediction over ``draws`` noise levels per sample.
 
@@ -83,24 +90,33 @@ class ActionExpert(nn.Module):
             perceptual: (n, P, D_p) fused tokens.
             cognitive: (n, D_c) fused token.
             generator: of all draws, on the device of ``actions``.
+            part: where the samples are some of a larger batch: how many stand before them, how many there are in all.
         """
         k = self.config.draws
+        first, total = part or (0, len(actions))
+        draws = Draws(generator, k * first, k * total)
         actions, weight, perceptual, cognitive = (
             part.repeat_interleave(k, 0) for part in (actions, weight, perceptual, cognitive)
         )
-        noise = torch.empty_like(actions).normal_(generator=generator)
-        noisy, level, target = self.schedule.noised(actions, noise, generator)
-        dropped = torch.rand(len(actions), 1, generator=generator, device=actions.device) < self.config.drop_condition
+        noisy, level, target = self.schedule.noised(actions, draws.normal(actions), draws)
+        dropped = draws.uniform(len(actions)).unsqueeze(1) < self.config.drop_condition
         predicted = self(noisy, level, perceptual, torch.where(dropped, self.null, cognitive))
         error = (predicted.float() - target).square().mean(-1)
         return (error * weight).sum() / weight.sum().clamp(min=1.0)
 
-    def sample(self, perceptual: Tensor, cognitive: Tensor, noise: Tensor) -> Tensor:
-        """Return action chunks (n, T, A) in [-1, 1] from ``noise`` (n, T, A), with guidance."""
+    def sample(self, perceptual: Tensor, cognitive: Tensor, noise: Tensor, through: int | None = None) -> Tensor:
+        """Return action chunks (n, T, A) in [-1, 1] from ``noise`` (n, T, A), with guidance.
+
+        Args:
+            perceptual: (n, P, D_p) fused tokens.
+            cognitive: (n, D_c) fused token.
+            noise: standard normal, or 0.
+            through: see `Schedule.denoise`.
+        """
         s = self.config.guidance
         if s == 1.0:
             predict = lambda x, level: self(x, level, perceptual, cognitive)  # noqa: E731
-            return self.schedule.denoise(predict, noise).clamp(-1.0, 1.0)
+            return self.schedule.denoise(predict, noise, through).clamp(-1.0, 1.0)
         both = torch.cat([cognitive, self.null.expand_as(cognitive)])
         seen = torch.cat([perceptual, perceptual])
 
@@ -108,7 +124,7 @@ class ActionExpert(nn.Module):
             with_it, without = self(torch.cat([x, x]), torch.cat([level, level]), seen, both).chunk(2)
             return without + s * (with_it - without)
 
-        return self.schedule.denoise(guided, noise).clamp(-1.0, 1.0)
+        return self.schedule.denoise(guided, noise, through).clamp(-1.0, 1.0)
 
 
 class _Attention(nn.Module):

@@ -87,7 +87,9 @@ class KeyFramePolicy(TokenPolicy):
         read = torch.cat([there, perceptual.amax(1), cognitive], -1)
         return self.rest(read).unflatten(-1, (len(self.others), self.config.key_frames.bins))
 
-    def loss(self, batch: Batch, state: State | None, generator: torch.Generator) -> tuple[Tensor, State]:
+    def loss(
+        self, batch: Batch, state: State | None, generator: torch.Generator, part: tuple[int, int] | None = None
+    ) -> tuple[Tensor, State]:
         """Return the cross-entropies; see `TokenPolicy.loss`."""
         perceptual, cognitive, state = self.sequence(batch.obs, state, batch.resets, batch.valid)
         kept = batch.valid.flatten()

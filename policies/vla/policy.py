@@ -32,21 +32,41 @@ class VLAPolicy(TokenPolicy):
         self.expert = ActionExpert(config.expert, self.action_dim, config.perception.width, config.perception.cognitive)
         self.chunk, self.execute = config.expert.chunk, config.expert.execute
 
-    def loss(self, batch: Batch, state: State | None, generator: torch.Generator) -> tuple[Tensor, State]:
+    def counted(self, batch: Batch) -> Tensor:
+        """Return the number () of actions that count, over all chunks."""
+        return batch.weight.sum()
+
+    def loss(
+        self, batch: Batch, state: State | None, generator: torch.Generator, part: tuple[int, int] | None = None
+    ) -> tuple[Tensor, State]:
         """Return the diffusion loss; see `TokenPolicy.loss`."""
         perceptual, cognitive, state = self.sequence(batch.obs, state, batch.resets, batch.valid)
         # Padded frames are left out rather than weighted: the expert is the larger part of the cost.
         kept = batch.valid.flatten()
         actions, weight, perceptual, cognitive = (
-            part.flatten(0, 1)[kept] for part in (self.actions(batch.chunks), batch.weight, perceptual, cognitive)
+            item.flatten(0, 1)[kept] for item in (self.actions(batch.chunks), batch.weight, perceptual, cognitive)
         )
-        return self.with_own_losses(self.expert.loss(actions, weight, perceptual, cognitive, generator)), state
+        loss = self.expert.loss(actions, weight, perceptual, cognitive, generator, part)
+        return self.with_own_losses(loss), state
 
     def plan(self, perceptual: Tensor, cognitive: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the environment's actions (B, K, A), from noise drawn with ``generator``."""
-        shape = (len(cognitive), self.chunk, self.action_dim)
-        noise = torch.empty(shape, device=self.device).normal_(generator=generator)
+        """Return the environment's actions (B, K, A), from noise drawn with ``generator`` or from none."""
+        noise = self.no_noise(len(cognitive))
+        if self.config.expert.start == "drawn":
+            noise = noise.normal_(generator=generator)
+        return self.plan_from(perceptual, cognitive, noise)
+
+    def plan_from(self, perceptual: Tensor, cognitive: Tensor, noise: Tensor) -> Tensor:
+        """Return the environment's actions (B, K, A) that ``noise`` (B, K, A) becomes."""
         return self.actions.restore(self.expert.sample(perceptual, cognitive, noise))
+
+    def first_action(self, perceptual: Tensor, cognitive: Tensor, through: int | None = None) -> Tensor:
+        """Return the first action (n, A) of plans made from no noise, in [-1, 1]; see `ActionExpert.sample`."""
+        return self.expert.sample(perceptual, cognitive, self.no_noise(len(cognitive)), through)[:, 0]
+
+    def no_noise(self, n: int) -> Tensor:
+        """Return zeros (n, K, A)."""
+        return torch.zeros(n, self.chunk, self.action_dim, device=self.device)
 
 
 POLICIES: dict[str, type[TokenPolicy]] = {

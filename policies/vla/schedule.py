@@ -17,6 +17,7 @@ from torch import Tensor
 
 from embodied_mem.errors import UsageError
 from embodied_mem.policies.vla.config import ScheduleConfig
+from embodied_mem.policies.vla.draws import Draws
 
 FLOW_LEVELS = 1000
 """Scale on which the network is told the level of flow matching."""
@@ -40,23 +41,23 @@ class Schedule:
         """Largest level that the network is told, plus one."""
         return FLOW_LEVELS if self.flow else self.config.train_steps
 
-    def noised(self, actions: Tensor, noise: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def noised(self, actions: Tensor, noise: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
         """Return noisy actions, their level and what the network should predict.
 
         Args:
             actions: (n, T, A) float32 in [-1, 1].
             noise: (n, T, A) standard normal.
-            generator: of the levels, on the device of ``actions``.
+            draws: of the levels.
 
         Returns:
             x (n, T, A), level (n,) float32, target (n, T, A).
         """
         n = len(actions)
         if self.flow:
-            s = torch.rand(n, generator=generator, device=actions.device)
+            s = draws.uniform(n)
             wide = s.view(n, 1, 1)
             return (1 - wide) * actions + wide * noise, s * FLOW_LEVELS, noise - actions
-        level = torch.randint(self.config.train_steps, (n,), generator=generator, device=actions.device)
+        level = draws.integers(self.config.train_steps, n)
         noisy = self._scheduler.add_noise(actions, noise, level)
         if self.config.predict == "epsilon":
             target = noise
@@ -66,20 +67,22 @@ class Schedule:
             target = self._scheduler.get_velocity(actions, noise, level)
         return noisy, level.float(), target
 
-    def denoise(self, network: Callable[[Tensor, Tensor], Tensor], noise: Tensor) -> Tensor:
+    def denoise(self, network: Callable[[Tensor, Tensor], Tensor], noise: Tensor, through: int | None = None) -> Tensor:
         """Return actions (n, T, A) float32 for ``noise`` (n, T, A).
 
         Args:
             network: noisy actions (n, T, A) and level (n,) float32 to its prediction (n, T, A).
-            noise: standard normal.
+            noise: standard normal, or 0.
+            through: steps, the last ones, that gradients pass through; None for all.
         """
         scheduler = self._scheduler
         # Also empties what multi-step solvers keep between calls.
         scheduler.set_timesteps(self.config.steps)
-        x = noise
-        for level in scheduler.timesteps:
+        x, cut = noise, 0 if through is None else len(scheduler.timesteps) - through
+        for number, level in enumerate(scheduler.timesteps):
             told = torch.full((len(x),), float(level), device=x.device)
-            x = scheduler.step(network(x, told), level, x).prev_sample
+            with torch.set_grad_enabled(torch.is_grad_enabled() and number >= cut):
+                x = scheduler.step(network(x, told), level, x).prev_sample
         return x
 
 

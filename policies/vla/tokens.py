@@ -44,6 +44,7 @@ class Perception(nn.Module):
         self.reads = [key for key in config.reads if key in space.spaces]
         self.pictures = [key for key in self.reads if len(space[key].shape or ()) == 3]
         self.told = "instruction" in space.spaces
+        self.shares_text = True
         box = space.spaces.get("instruction", spaces.Box(0, 255, (1,), np.uint8))
         assert isinstance(box, spaces.Box)
         self.text = TextBytesEncoder(TextBytesConfig(width=config.text), box)
@@ -83,7 +84,7 @@ class Perception(nn.Module):
             like = next(iter(obs.values()))
             return torch.zeros(len(like), self.config.text, device=like.device)
         words = obs["instruction"]
-        if words.device.type == "cpu" and bool((words == words[:1]).all()):
+        if self.shares_text and words.device.type == "cpu" and bool((words == words[:1]).all()):
             return self.text(words[:1]).expand(len(words), -1)
         return self.text(words)
 

@@ -128,7 +128,7 @@ def test_actions_left_of_a_plan_are_played_out(small, told_later, tmp_path):
 
     agent = VLAAgent(build_policy(config(small, **{"agent.expert.chunk": 4, "agent.expert.execute": 2})))
     rows, plans = 3, []
-    agent._plan = lambda perceptual, cognitive: plans.append(len(cognitive)) or torch.full((len(cognitive), 4, 2), 0.1)
+    agent.module.plan = lambda seen, thought, draws: plans.append(len(thought)) or torch.full((len(thought), 4, 2), 0.1)
     obs = {"vector": np.zeros((rows, 3), np.float32), "instruction": np.zeros((rows, 16), np.uint8)}
     state = agent.initial_state(rows, seed=0)
     for t in range(5):

@@ -117,6 +117,37 @@ def test_draws_belong_to_the_row():
     assert np.array_equal(alone, with_others) and not np.array_equal(alone, other)
 
 
+@pytest.mark.parametrize("execute", [1, 2])
+def test_noise_of_a_diffusion_policy_belongs_to_the_row(execute):
+    """Plans are made from noise: that of a row does not depend on who else asks, and a seed brings it back."""
+    from embodied_mem.policies.vla.agent import VLAAgent
+    from embodied_mem.policies.vla.config import ExpertConfig, PerceptionConfig, ScheduleConfig, VLAConfig
+    from embodied_mem.policies.vla.policy import make_policy
+
+    told = spaces.Dict({**OBSERVATIONS.spaces, "instruction": spaces.Box(0, 255, (8,), np.uint8)})
+    expert = ExpertConfig(chunk=2, execute=execute, width=16, layers=1, schedule=ScheduleConfig(steps=2))
+    torch.manual_seed(0)
+    module = make_policy(VLAConfig(perception=PerceptionConfig(width=8, hidden=16), expert=expert), told, ACTIONS)
+    words = np.arange(8, dtype=np.uint8)
+    order = [item.name for item in RowBatcher(VLAAgent(module), told, ACTIONS, 1).schema.leaves]
+
+    def request(row, t, seed):
+        arrays = {"vector": np.full(3, t, np.float32), "instruction": words}
+        return Request(row, [arrays[name] for name in order], t == 0, seed if t == 0 else None)
+
+    def actions(others, seed):
+        batcher, found = RowBatcher(VLAAgent(module), told, ACTIONS, 5), []
+        for t in range(6):
+            if others:
+                batcher.act([request(row, max(t - row, 0), row) for row in (0, 3)])
+            also = [request(row, t, 50) for row in (1, 4)] if others and t % 2 else []
+            found.append(batcher.act([request(2, t, seed), *also])[0])
+        return np.stack(found)
+
+    alone = actions(False, 7)
+    assert np.array_equal(alone, actions(True, 7)) and not np.array_equal(alone, actions(False, 8))
+
+
 def test_rows_that_wait_alone_are_close_to_exact():
     observations = episodes(7)
     with serving(rows=4, exact=False) as server:
