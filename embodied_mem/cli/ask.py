@@ -31,13 +31,16 @@ def register(app: typer.Typer) -> None:
         decoder: str = typer.Option("opencv", "--decoder", help="Of video files: opencv, or pyav (extra video)."),
         device: str = typer.Option("auto", "--device", help="Of the encoder: auto, cpu, cuda or cuda:i."),
         session: Path | None = typer.Option(None, "--session", help="Folder of the memory: saved, and continued."),
+        speech: Path | None = typer.Option(
+            None, "--speech", help="Folder of a speech model: words go into the memory."
+        ),
         budget: int = typer.Option(256, "--budget", help="Tokens recalled for a question."),
         frames: int = typer.Option(6, "--frames", help="Evidence frames saved per question."),
         out: Path | None = typer.Option(None, "--out", help="Folder of the evidence; default runs/ask-TIME."),
         as_json: bool = typer.Option(False, "--json", help="Print one JSON value on stdout."),
     ) -> None:
         """Ask questions about a recording at given seconds, or about a running stream at a prompt."""
-        from embodied_mem.stream.asking import make_asker, pair, session_config
+        from embodied_mem.stream.asking import make_asker, pair, session_config, speech_track
         from embodied_mem.stream.defaults import MEMORY, choose
         from embodied_mem.stream.session import Session
         from embodied_mem.stream.sources import open_source
@@ -51,8 +54,9 @@ def register(app: typer.Typer) -> None:
         asker = make_asker(voice, options.get("answerer"), budget=budget, shown=frames)
         config = session_config(memory or MEMORY, eyes, options, session, device=device)
         opened = open_source(name, fps=fps or None, decoder=decoder)  # type: ignore[arg-type]
+        heard = None if speech is None else speech_track(name, speech, device)
         folder = out or Path("runs") / time.strftime("ask-%Y%m%d-%H%M%S")
-        with Session(opened, config) as running:
+        with Session(opened, config, speech=heard) as running:
             if questions:
                 answers = _answer(running, asker, questions, folder, as_json)
             else:

@@ -33,9 +33,12 @@ OPTIONS: tuple[Option, ...] = (
     Option("--judge-option", "judge_option", list[str], "key=value for a model judge; repeatable."),
     Option("--videos-per-stream", "videos_per_stream", int, "Videos that follow one another in one memory; default 1."),
     Option("--audio", "audio", bool, "Give the memory the sound too (needs the extra video)."),
+    Option("--speech", "speech", str, "Folder of a speech model: words go into the memory (extra video)."),
     Option("--official", "official", bool, "Score as the published scorer does, quirks included."),
 )
-_RUN = ("memory", "encoder", "mode", "fps", "budget", "frames", "frame_side", "max_tokens", "audio", "official")
+_RUN = (
+    "memory", "encoder", "mode", "fps", "budget", "frames", "frame_side", "max_tokens", "audio", "speech", "official",
+)  # fmt: skip
 
 
 def run_benchmark(suite: str, given: dict[str, Any], **common: Any) -> dict[str, Any]:
@@ -118,6 +121,17 @@ def cost_table(result: dict[str, Any]) -> Table:
     return table
 
 
+def stage_table(result: dict[str, Any]) -> Table | None:
+    """Return the milliseconds of a frame by stage, None for a run that kept none."""
+    stages = ("decode", "encode", "write")
+    known = [name for name in stages if f"{name}_ms" in result["metrics"]]
+    if not known:
+        return None
+    table = _table("milliseconds of a frame", known)
+    table.add_row("memory", *(_number(result["metrics"][f"{name}_ms"], 2) for name in known))
+    return table
+
+
 def group_table(result: dict[str, Any]) -> Table | None:
     """Return success by group and task, None where there is one task only."""
     groups = {name: item for name, item in result["metrics"].items() if name.startswith(("group: ", "label: "))}
@@ -132,7 +146,7 @@ def group_table(result: dict[str, Any]) -> Table | None:
 
 def tables(result: dict[str, Any]) -> Sequence[Table]:
     """Return what is printed of a result."""
-    found = (score_table(result), cost_table(result), group_table(result))
+    found = (score_table(result), cost_table(result), stage_table(result), group_table(result))
     return [item for item in found if item is not None]
 
 

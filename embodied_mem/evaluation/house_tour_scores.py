@@ -60,8 +60,10 @@ def _column(pairs: Sequence[Pair]) -> Metrics:
     for key in ("decode_ms", "encode_ms"):
         found[key] = metric(float(np.mean([stream[key] for stream, _ in pairs])), n=len(pairs))
     for key in STAGES:
-        values = _values(pairs, key)
-        found[key] = metric(float(np.median(values)) if len(values) else None, n=len(values))
+        # means: a clock of CPU time may stand still over a short span, so that most of the values are 0
+        values, weights = _values(pairs, key), _frames(pairs) if key == "write_ms" else None
+        known = len(values) and (weights is None or weights.sum() > 0)
+        found[key] = metric(float(np.average(values, weights=weights)) if known else None, n=len(values))
     waits = _values(pairs, "wall_ms")
     found["wall_p95_ms"] = metric(float(np.percentile(waits, 95)) if len(waits) else None, n=len(waits))
     for key in ("bytes", "tokens"):
@@ -72,6 +74,12 @@ def _column(pairs: Sequence[Pair]) -> Metrics:
 
 def _values(pairs: Sequence[Pair], key: str) -> np.ndarray:
     return np.concatenate([np.asarray(cell[key], np.float64) for _, cell in pairs])
+
+
+def _frames(pairs: Sequence[Pair]) -> np.ndarray:
+    """Return how many frames were written before each question and after the one before it."""
+    asked = [np.floor([q["ask_s"] for q in stream["questions"]]) for stream, _ in pairs]
+    return np.concatenate([np.diff(seconds, prepend=-1.0) for seconds in asked])
 
 
 def rate(streams: Sequence[np.ndarray]) -> Metrics:

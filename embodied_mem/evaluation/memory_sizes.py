@@ -23,6 +23,7 @@ SIZES: dict[str, Callable[[int], dict[str, Any]]] = {
     "dmn_dual": lambda n: {"classes": max(1, n // 8)},
     "slot_buffer": lambda n: {"max_len": n},
     "sparse_events": lambda n: {"events": n},
+    "taskmem": lambda n: {"slots": n},
     "tracks": lambda n: {"tracks": n, "tolerance_s": 1e9},
 }
 """Memory -> its config of size n; larger n, more bytes."""

@@ -14,6 +14,7 @@ import numpy as np
 from embodied_mem.evaluation.statistics import LEVEL, RESAMPLES, summarise, wilson
 from embodied_mem.results import metric
 from embodied_mem.stream.qa.benchmark import Benchmark
+from embodied_mem.stream.qa.run import STAGES
 
 Row = dict[str, Any]
 Metrics = dict[str, dict[str, Any]]
@@ -32,7 +33,8 @@ def summarise_questions(rows: Sequence[Row], benchmark: Benchmark, against: Sequ
     Returns:
         ``success`` (the benchmark's headline), ``accuracy`` (over questions), one ``group: ...`` per group and one
         ``label: ...`` per label, ``unparsed``, ``hit`` and ``overlap`` where evidence is known, ``answer_ms``,
-        ``answer_ms_p95``, ``retrieve_ms``, ``mem_bytes``, ``mem_tokens``, ``images``, ``frames_dropped``.
+        ``answer_ms_p95``, ``retrieve_ms``, ``decode_ms``, ``encode_ms`` and ``write_ms`` of a frame (memories only),
+        ``mem_bytes``, ``mem_tokens``, ``images``, ``frames_dropped``.
     """
     found: Metrics = {
         "success": question_mean(counted(rows, benchmark), headline(rows, benchmark)),
@@ -54,6 +56,10 @@ def summarise_questions(rows: Sequence[Row], benchmark: Benchmark, against: Sequ
     found["answer_ms"] = summarise([[np.array(answer)]], "mean")
     found["answer_ms_p95"] = metric(float(np.quantile(answer, 0.95)) if answer else None, n=len(answer))
     found["retrieve_ms"] = summarise([[np.array([float(row["latency_ms"]["retrieve"]) for row in rows])]], "mean")
+    for stage in STAGES:
+        spent = [float(row["latency_ms"][stage]) for row in rows if stage in row["latency_ms"]]
+        if spent:
+            found[f"{stage}_ms"] = summarise([[np.array(spent)]], "mean")
     for name in ("mem_bytes", "mem_tokens", "images", "frames_dropped"):
         found[name] = summarise([[np.array([float(row[name]) for row in rows])]], "mean")
     if against is not None:

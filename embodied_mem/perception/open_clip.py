@@ -7,6 +7,7 @@ saved.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from embodied_mem.errors import UsageError
 from embodied_mem.perception.base import Encoder
 from embodied_mem.perception.feature_cache import FeatureCache
-from embodied_mem.perception.open_clip_weights import build_tower
+from embodied_mem.perception.open_clip_weights import build_text, build_tower
 from embodied_mem.registry import register
 
 
@@ -66,6 +67,7 @@ class OpenClipEncoder(Encoder):
         if config.frozen:
             tower.requires_grad_(False)
         self._external: list[nn.Module] = []
+        self._texts: list[Callable[[str], Tensor] | None] = []
         if config.frozen and config.weights is not None:
             self._external.append(tower.eval())
         else:
@@ -78,6 +80,17 @@ class OpenClipEncoder(Encoder):
         if not self.config.frozen:
             return self._encode(x)
         return self.cache.features(x, self._encode_frozen)
+
+    def embed_text(self, text: str) -> np.ndarray:
+        """Return a text in the space of the images (D,) float32; zeros without a text tower, or for random weights.
+
+        The text tower is read at the first call and stays on the CPU.
+        """
+        c = self.config
+        if not self._texts:
+            self._texts = [None if c.weights is None else build_text(c.model, c.weights, c.download)]
+        embed = self._texts[0]
+        return np.zeros(self.out_dim, np.float32) if embed is None else embed(text).numpy()
 
     def train(self, mode: bool = True) -> OpenClipEncoder:
         """Switch the mode; a frozen tower stays in evaluation mode."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from embodied_mem.errors import UsageError, nearest
 
@@ -97,12 +99,57 @@ def _cached(open_clip: Any, tag: dict[str, Any], model: str, weights: str, downl
 
 
 def _load(open_clip: Any, tower: nn.Module, path: Path) -> None:
-    try:
-        state = open_clip.factory.load_state_dict(str(path))
-    except Exception as error:
-        raise UsageError(f"cannot read weights from {path}: {' '.join(str(error).split())[:200]}") from error
+    state = _state(open_clip, path)
     visual = {key.removeprefix("visual."): value for key, value in state.items() if key.startswith("visual.")}
     try:
         tower.load_state_dict(visual or state)
     except RuntimeError as error:
         raise UsageError(f"{path} holds weights of another model: {' '.join(str(error).split())[:200]}") from error
+
+
+def build_text(model: str, weights: str, download: bool = False) -> Callable[[str], Tensor] | None:
+    """Return a function from a text to its features (D,) float32, in the space of the image tower of the same weights.
+
+    None where model or checkpoint have no text tower of open_clip's own kind (image towers alone; texts by other
+    libraries).
+
+    Args:
+        model: as for `build_tower`.
+        weights: as for `build_tower`; random ones have no texts that match their images.
+        download: let open_clip fetch a tag that is not in the cache.
+
+    Raises:
+        UsageError: as for `build_tower`.
+    """
+    open_clip = _import()
+    config = _model_config(open_clip, model)
+    text = config.get("text_cfg")
+    if not text or text.get("hf_model_name"):
+        return None
+    clip = open_clip.CLIP(config["embed_dim"], config["vision_cfg"], text, quick_gelu=config.get("quick_gelu", False))
+    path = Path(weights)
+    if not path.is_file():
+        path = _cached(open_clip, _tag(open_clip, model, weights), model, weights, download)
+    state = {key: value for key, value in _state(open_clip, path).items() if not key.startswith("visual.")}
+    try:
+        missing = clip.load_state_dict(state, strict=False).missing_keys
+    except RuntimeError as error:
+        raise UsageError(f"{path} holds texts of another model: {' '.join(str(error).split())[:200]}") from error
+    if any(not key.startswith(("visual.", "logit_")) and key != "attn_mask" for key in missing):
+        return None
+    del clip.visual
+    clip.eval().requires_grad_(False)
+    tokenizer = open_clip.tokenizer.SimpleTokenizer(context_length=int(text.get("context_length", 77)))
+
+    def embed(words: str) -> Tensor:
+        with torch.no_grad():
+            return clip.encode_text(tokenizer([words]))[0].float()
+
+    return embed
+
+
+def _state(open_clip: Any, path: Path) -> dict[str, Any]:
+    try:
+        return open_clip.factory.load_state_dict(str(path))
+    except Exception as error:
+        raise UsageError(f"cannot read weights from {path}: {' '.join(str(error).split())[:200]}") from error

@@ -22,6 +22,7 @@ from embodied_mem.stream.defaults import MEMORY, choose
 from embodied_mem.stream.frames import FrameSource
 from embodied_mem.stream.session import Session, SessionConfig
 from embodied_mem.stream.sources import open_source
+from embodied_mem.stream.speech import LocalSpeech, SpeechTrack
 
 OnProgress = Callable[[float, int], None]
 """Takes the seconds of the stream and the frames written so far."""
@@ -40,6 +41,7 @@ def ask(
     session: str | Path | None = None,
     budget: int | None = BUDGET,
     shown: int = SHOWN,
+    speech: str | Path | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Reply]:
     """Return one reply per question about a recording, in the order of the questions.
@@ -55,6 +57,7 @@ def ask(
         session: folder of the checkpoint: written at the end, and continued where it exists.
         budget: tokens recalled for a question at most.
         shown: lines and key frames of evidence in a reply at most.
+        speech: folder of a speech model: what is said in a media file goes into the memory as text.
         options: options by component: ``{"memory": {...}, "answerer": {...}, "encoder": {...}}``.
 
     Raises:
@@ -71,7 +74,8 @@ def ask(
     )
     config = session_config(memory, eyes, options, session)
     opened = source if isinstance(source, FrameSource) else open_source(source, fps=fps)
-    with Session(opened, config) as running:
+    heard = None if speech is None else speech_track(source, speech)
+    with Session(opened, config, speech=heard) as running:
         return ask_in_time(running, asker, questions)
 
 
@@ -140,6 +144,18 @@ def make_asker(answerer: str | Answerer, options: Mapping[str, Any] | None = Non
     if not isinstance(answerer, Answerer):
         answerer = make_answerer(answerer, **(options or {}))
     return Asker(answerer, **more)
+
+
+def speech_track(source: object, model: str | Path, device: str = "cpu") -> SpeechTrack:
+    """Return what is said in a media file, by the speech model in the folder ``model``.
+
+    Raises:
+        UsageError: the source is no media file with sound, or the folder holds no model.
+    """
+    path = Path(str(source).removeprefix("file://"))
+    if isinstance(source, FrameSource) or not path.is_file():
+        raise UsageError(f"expected the name of a media file where speech is asked for, got {source}")
+    return SpeechTrack(path, LocalSpeech(model, device=device))
 
 
 def session_config(

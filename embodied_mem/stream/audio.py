@@ -8,8 +8,7 @@ Silence is an RMS below ``silence_db`` (HippoMM: -40 dB in windows of 0.5 s); lo
 sound meet in `joined`: the picture's tokens and one token of sound, each in its own part of the width, so that no
 memory mixes them up. Windows are decoded as the frames come; nothing of the track is kept but the latest window.
 
-Time stamps are the decoder's. There are no learned features and no transcription here: text that is known of a frame
-goes into a memory by ``write(text=...)``.
+Time stamps are the decoder's. There are no learned features here; what is said is transcribed by `stream.speech`.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
+from embodied_mem import registry
 from embodied_mem.errors import UsageError
 from embodied_mem.perception.base import Encoder, make_encoder
 from embodied_mem.stream.frames import shrink
@@ -72,6 +74,14 @@ class ModuleEncoder:
         with torch.no_grad():
             return self._encoder(torch.from_numpy(rgb).unsqueeze(0).to(self.device)).cpu().numpy()
 
+    def text_side(self) -> Callable[[str], Any] | None:
+        """Return the encoder's ``embed_text``, None without one; one that needs weights is there after a frame."""
+        if self._encoder is not None:
+            return getattr(self._encoder, "embed_text", None)
+        cls = registry.get("encoder", self.name)
+        alone = isinstance(inspect.getattr_static(cls, "embed_text", None), staticmethod)
+        return cls.embed_text if alone else None
+
 
 def embed_question(encoder: FrameEncoder, text: str) -> np.ndarray | None:
     """Return a text in the space of an encoder's tokens (D,) float32, for `Snapshot.read`; None without a text side.
@@ -79,11 +89,9 @@ def embed_question(encoder: FrameEncoder, text: str) -> np.ndarray | None:
     A registered encoder has one if it has a method ``embed_text(text) -> (D,)``. A text that says nothing to the
     encoder (all zeros) gives None too, which recalls an overview.
     """
-    from embodied_mem import registry
-
     side = getattr(encoder, "embed_text", None)
     if side is None and isinstance(encoder, ModuleEncoder):
-        side = getattr(registry.get("encoder", encoder.name), "embed_text", None)
+        side = encoder.text_side()
     found = None if side is None else np.asarray(side(text), np.float32)
     return found if found is not None and found.any() else None
 

@@ -61,6 +61,17 @@ def frozen(array: np.ndarray) -> np.ndarray:
     return array
 
 
+def within(text: str, most: int = TEXT_BYTES) -> str:
+    """Return the text within the bytes an entry may hold, cut between words.
+
+    >>> within("one two three", 9)
+    'one two'
+    """
+    while len(text.encode("utf-8")) > most:
+        text = text.rpartition(" ")[0] if " " in text else text[: len(text) // 2]
+    return text
+
+
 def joined(a: Entry, b: Entry, *, weighted: bool = True) -> Entry:
     """Return one entry for both: means weighted by frames (or plain), the span of both, the key frame of the heavier.
 

@@ -37,6 +37,7 @@ from embodied_mem.stream.evidence import Evidence, Snapshot
 from embodied_mem.stream.frames import Frame, FrameSource, Sampler, shrink
 from embodied_mem.stream.memory import StreamMemory, check_at_least, make_stream_memory
 from embodied_mem.stream.queue import POLICIES, BoundedQueue, Policy
+from embodied_mem.stream.speech import SpeechTrack
 from embodied_mem.stream.standing import OnAlert, StandingQueries
 
 _TIMINGS_KEPT = 512
@@ -107,6 +108,7 @@ class Session:
         *,
         encoder: FrameEncoder | None = None,
         audio: AudioTrack | None = None,
+        speech: SpeechTrack | None = None,
     ) -> None:
         """Build memory and encoder, or continue from the checkpoint.
 
@@ -115,6 +117,7 @@ class Session:
             config: see `SessionConfig`.
             encoder: (H, W, 3) uint8 -> (P, D) float32, in place of the one the config names.
             audio: sound of the recording; its features go in as one more token (`audio.joined`).
+            speech: what is said in the recording; it goes in as the text of the frames.
 
         Raises:
             UsageError: a name or value is wrong, or the checkpoint is of another memory.
@@ -122,7 +125,7 @@ class Session:
         self.config = config or SessionConfig()
         c = self.config
         self.source = source
-        self.audio = audio
+        self.audio, self.speech = audio, speech
         self.encoder = encoder or make_frame_encoder(c.encoder, c.encoder_options, resolve_device(c.device))
         self.memory: StreamMemory = make_stream_memory(c.memory, **c.memory_config)
         self.resumed_s, self._shift_s = -math.inf, 0.0
@@ -133,6 +136,8 @@ class Session:
         self._sampler = Sampler(c.fps)
         self._held: Frame | None = None
         self._standing: list[StandingQueries] = []
+        if speech is not None and math.isfinite(self.resumed_s):
+            speech.skip(self.resumed_s)
         self.latest: Frame | None = None
         """The newest frame read, for showing."""
         self._count = threading.Lock()
@@ -370,15 +375,18 @@ class Session:
 
     def _take(self, frame: Frame) -> None:
         """Encode and write one frame; one that is refused is counted and reported, and the stream goes on."""
-        refused = None
+        refused: str | None = None
+        began = time.perf_counter()
+        # a speech model that fails ends the stream, as an encoder does
+        text = "" if self.speech is None else self.speech.heard(frame.t_s)
         try:
-            began = time.perf_counter()
             tokens = self.encoder(frame.rgb)
             if self.audio is not None:
                 tokens = joined(tokens, self.audio.at(frame.t_s))
             middle = time.perf_counter()
             side = self.config.frame_side
-            self.memory.write(tokens, frame.t_s + self._shift_s, shrink(frame.rgb, side) if side else None)
+            key = shrink(frame.rgb, side) if side else None
+            self.memory.write(tokens, frame.t_s + self._shift_s, key, text)
             self._spans["encode"].append(middle - began)
             self._spans["write"].append(time.perf_counter() - middle)
         except UsageError as error:

@@ -8,7 +8,10 @@ from embodied_mem.results import metric
 
 
 def stream(length, number, kinds, ages):
-    questions = [{"kind": kind, "answer": 0, "age": age} for kind, age in zip(kinds, ages)]
+    questions = [
+        {"kind": kind, "answer": 0, "age": age, "ask_s": 10.0 * (k + 1)}
+        for k, (kind, age) in enumerate(zip(kinds, ages))
+    ]
     return StreamKey(length, 0, number), {"decode_ms": 1.0, "encode_ms": 3.0, "questions": questions}
 
 
@@ -27,6 +30,16 @@ def test_answers_are_counted_by_kind_and_by_tenth_of_age():
     assert (m["success_last"], m["success_what"], m["success_never"]) == (1.0, 0.5, 0.5)
     assert (m["success_age_0"], m["success_age_9"], m["success_age_4"]) == (1.0, 0.5, None)
     assert (m["decode_ms"], m["encode_ms"], m["retrieve_ms"]) == (1.0, 3.0, 1.0)
+
+
+def test_costs_are_means_and_writes_count_by_the_frames_they_took():
+    key, row = stream("short", 0, ("last", "what"), (0.1, 0.2))
+    _, made = cell(key, "m", [0, 0], 9)
+    made |= {"write_ms": [2.0, 0.0], "answer_ms": [0.0, 4.0]}
+    row["questions"][0]["ask_s"], row["questions"][1]["ask_s"] = 5.5, 7.0
+    found = columns({key: row}, {CellKey(*key, "m", 9): made}, "short", {"m": 9})["m"]
+    # frames 0 to 5 before the first question, 6 and 7 before the second
+    assert found["write_ms"]["mean"] == pytest.approx(2.0 * 6 / 8) and found["answer_ms"]["mean"] == pytest.approx(2.0)
 
 
 def table(blind, full, own, kinds=(0.8, 0.8), cost=1.0):

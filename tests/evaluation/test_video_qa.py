@@ -165,9 +165,17 @@ def test_bad_input_is_refused_before_anything_is_asked(data):
     (data / "videos" / "clip2").rename(data / "videos" / "gone")
     with pytest.raises(UsageError, match=r"'clip2'.*1 videos are missing"):
         evaluate(data, greys)
-    (data / "ego.json").write_text('[{"video_idx": "clip0", "question": "q", "option": ["x", "y"], "answer": 0}]')
+    row = {
+        "videoID": "clip0",
+        "question_id": "0",
+        "type": "Event",
+        "question": "q",
+        "options": ["x", "y"],
+        "answer": "A",
+    }
+    (data / "ego.json").write_text(json.dumps([row]))
     with pytest.raises(UsageError, match="no rule"):
-        evaluate_video("egoschema", data / "ego.json", data / "videos", config=RunConfig(official=True))
+        evaluate_video("egomem", data / "ego.json", data / "videos", config=RunConfig(official=True))
     assert greys.calls == 0
 
 
@@ -182,6 +190,7 @@ def test_the_command(data, tmp_path, capsys):
     assert set(result["controls"]) == {"blind", "last_frame", "uniform", "oracle"}
     assert run(["eval", "video:lvbench", *where, "--out", str(tmp_path / "second"), "--episodes", "2"]) == 0
     shown = capsys.readouterr().out
+    assert "milliseconds of a frame" in shown and "encode" in shown
     assert "answer ms" in shown and "bytes" in shown and "unparsed" in shown and "label: ER" in shown
     assert run(["view", str(tmp_path / "run")]) == 0
     for arguments, reason in (

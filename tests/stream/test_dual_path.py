@@ -5,7 +5,7 @@ import pytest
 
 from embodied_mem.errors import UsageError
 from embodied_mem.stream.answerers import ImagePart, TextPart, make_answerer
-from embodied_mem.stream.dual_path import DualPath
+from embodied_mem.stream.dual_path import DualPath, said_in
 
 
 @pytest.fixture
@@ -38,3 +38,19 @@ def test_out_of_range_values_are_refused():
         with pytest.raises(UsageError, match="expected"):
             DualPath(make_answerer("echo"), **values)
     assert np.isfinite(DualPath(make_answerer("echo")).fast)
+
+
+def test_a_cue_in_words_shows_the_frames_of_its_time_alone(stream, make):
+    memory = make("full_history")
+    for index in range(100):
+        said = "said: put the red mug down" if index == 40 else "said: a mug" if index == 70 else ""
+        memory.write(stream.tokens[index], float(stream.times[index]), stream.frames[index], said)
+    answerer = make_answerer("scripted", replies=("no\nCONFIDENCE: 0.1", "a table"))
+    found = DualPath(answerer, margin_s=0.8).ask(
+        memory.snapshot(), "What is seen when they mention the red mug?", stream.centres[3]
+    )
+    seconds = [part.t for part in answerer.requests[1].context if isinstance(part, ImagePart)]
+    near = [t for t in stream.times[:100] if abs(t - stream.times[40]) <= 0.8]
+    assert seconds == pytest.approx(near) and 1 <= len(near) < 20 and found.answer.text == "a table"
+    assert said_in(memory.snapshot().entries, "Where is the red mug?") == []
+    assert [e.number for e in said_in(memory.snapshot().entries, "What is seen when she says mug?")] == [40, 70]

@@ -187,10 +187,10 @@ def test_damaged_checkpoints_are_one_line(tmp_path):
 
 
 def test_many_sessions_in_one_process_do_not_mix():
-    sessions = [Session(film(seed=seed), config(memory="last_k")).start() for seed in range(4)]
+    sessions = [Session(film(seed=seed), config(memory="last_k")).start() for seed in range(8)]
     try:
         assert all(session.join(30) for session in sessions)
-        alone = [Session(film(seed=seed), config(memory="last_k")) for seed in range(4)]
+        alone = [Session(film(seed=seed), config(memory="last_k")) for seed in range(8)]
         for session, other in zip(sessions, alone):
             other.run()
             assert held(session) == held(other)

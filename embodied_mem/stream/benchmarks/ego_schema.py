@@ -12,7 +12,8 @@ from pathlib import Path
 from embodied_mem.errors import UsageError
 from embodied_mem.files import read_json
 from embodied_mem.registry import register
-from embodied_mem.stream.qa.benchmark import Benchmark, check_unique
+from embodied_mem.stream.qa.benchmark import INDEX_RULE, Benchmark, Mark, check_unique, index_mark
+from embodied_mem.stream.qa.judges import Judge
 from embodied_mem.stream.qa.sample import Sample, as_folder_or_file, bare, entries, letter_index, need
 
 _OPTIONS = tuple(f"option {number}" for number in range(5))
@@ -21,6 +22,8 @@ _OPTIONS = tuple(f"option {number}" for number in range(5))
 @register("benchmark", "egoschema", about="EgoSchema: five options about three minutes of first-person video")
 class EgoSchema(Benchmark):
     """Five options about three minutes of first-person video."""
+
+    official_rule = INDEX_RULE
 
     def load(self, path: Path) -> list[Sample]:
         """Return the samples whose answers are public."""
@@ -43,3 +46,7 @@ class EgoSchema(Benchmark):
         if not found:
             raise UsageError(f"expected answers in {beside} for some questions of {file}, found none")
         return check_unique(found)
+
+    def official(self, sample: Sample, text: str | None, judge: Judge) -> Mark:
+        """Return whether the reply is the index."""
+        return index_mark(sample, text)

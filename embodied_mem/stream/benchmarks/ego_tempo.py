@@ -13,7 +13,8 @@ from pathlib import Path
 from embodied_mem.errors import UsageError
 from embodied_mem.files import read_json
 from embodied_mem.registry import register
-from embodied_mem.stream.qa.benchmark import Benchmark, check_unique
+from embodied_mem.stream.qa.benchmark import Benchmark, Mark, check_unique
+from embodied_mem.stream.qa.judges import Judge
 from embodied_mem.stream.qa.sample import Sample, need
 
 
@@ -22,6 +23,7 @@ class EgoTempo(Benchmark):
     """Open questions about first-person clips, to a judge."""
 
     judged = True
+    official_rule = "the judge says yes or no; needs a model judge to compare"
 
     def load(self, path: Path) -> list[Sample]:
         """Return the samples of ``egotempo_openQA.json``."""
@@ -47,3 +49,8 @@ class EgoTempo(Benchmark):
                 )  # fmt: skip
             )
         return check_unique(found)
+
+    def official(self, sample: Sample, text: str | None, judge: Judge) -> Mark:
+        """Return the judge's yes or no, an empty reply included."""
+        verdict = judge(sample.question, (str(sample.answer),), text or "")
+        return Mark(float(verdict.correct), text or "", judge.name)

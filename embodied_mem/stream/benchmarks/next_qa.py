@@ -12,7 +12,8 @@ from pathlib import Path
 
 from embodied_mem.errors import UsageError
 from embodied_mem.registry import register
-from embodied_mem.stream.qa.benchmark import Benchmark, check_unique
+from embodied_mem.stream.qa.benchmark import INDEX_RULE, Benchmark, Mark, check_unique, index_mark
+from embodied_mem.stream.qa.judges import Judge
 from embodied_mem.stream.qa.sample import Sample, need
 
 GROUPS = {"C": "causal", "T": "temporal", "D": "descriptive"}
@@ -22,6 +23,8 @@ _OPTIONS = tuple(f"a{number}" for number in range(5))
 @register("benchmark", "nextqa", about="NExT-QA: causal, temporal and descriptive multiple choice on short videos")
 class NExTQA(Benchmark):
     """Causal, temporal and descriptive multiple choice on short videos."""
+
+    official_rule = INDEX_RULE
 
     def load(self, path: Path) -> list[Sample]:
         """Return the samples of ``val.csv`` or ``test.csv``."""
@@ -50,3 +53,7 @@ class NExTQA(Benchmark):
     def group(self, task: str) -> str | None:
         """Return causal, temporal or descriptive."""
         return GROUPS[task[0]]
+
+    def official(self, sample: Sample, text: str | None, judge: Judge) -> Mark:
+        """Return whether the reply is the index."""
+        return index_mark(sample, text)

@@ -73,6 +73,7 @@ class FlashVStreamConfig:
     "flash_vstream",
     family="compressed",
     source="Flash-VStream: Zhang et al. 2024, arXiv 2406.08085; 2025, arXiv 2506.23825",
+    long_term=True,
     small={"csm_slots": 12, "dam_slots": 4, "pool": 2, "abstract": 2},
 )
 class FlashVStream(StreamMemory):

@@ -24,7 +24,7 @@ import numpy as np
 
 from embodied_mem.errors import UsageError
 from embodied_mem.registry import register
-from embodied_mem.stream.entry import TEXT_BYTES, Entry, entry_bytes, frozen
+from embodied_mem.stream.entry import TEXT_BYTES, Entry, entry_bytes, frozen, within
 from embodied_mem.stream.evidence import Snapshot, by_similarity, spread
 from embodied_mem.stream.memory import StreamMemory, check_at_least, stack_keys
 
@@ -70,6 +70,7 @@ class HippoMMConfig:
     "hippomm",
     family="events",
     source="HippoMM: Lin et al. 2025, arXiv 2504.10739",
+    long_term=True,
     small={"min_s": 1.0, "max_s": 4.0, "events": 8, "kept": 4, "pending": 12},
 )
 class HippoMM(StreamMemory):
@@ -164,7 +165,7 @@ class HippoMM(StreamMemory):
             weight=float(len(frames)),
             rgb=shown.rgb,
             rgb_t=shown.rgb_t,
-            text=_cut(" ".join(dict.fromkeys(frame.text for frame in frames if frame.text))),
+            text=within(" ".join(dict.fromkeys(frame.text for frame in frames if frame.text))),
             number=frames[0].number,
         )
 
@@ -203,10 +204,3 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float:
     both = blur(grey[0] * grey[1]) - mean_a * mean_b
     top = (2 * mean_a * mean_b + _C1) * (2 * both + _C2)
     return float((top / ((mean_a**2 + mean_b**2 + _C1) * (spread_a + spread_b + _C2))).mean())
-
-
-def _cut(text: str) -> str:
-    """Return the text within the bytes an entry may hold, cut between words."""
-    while len(text.encode("utf-8")) > TEXT_BYTES:
-        text = text.rpartition(" ")[0] if " " in text else text[: len(text) // 2]
-    return text

@@ -52,6 +52,7 @@ class MovieChatConfig:
     "movie_chat",
     family="compressed",
     source="MovieChat: Song et al. 2023, arXiv 2307.16449",
+    long_term=True,
     small={"short_len": 6, "long_len": 10},
 )
 class MovieChat(StreamMemory):

@@ -58,6 +58,7 @@ class OmniLiveConfig:
     "omnilive",
     family="clips",
     source="InternLM-XComposer2.5-OmniLive: Zhang et al. 2024, arXiv 2412.09596",
+    long_term=True,
     small={"max_len": 8, "clips": 10},
 )
 class OmniLive(StreamMemory):

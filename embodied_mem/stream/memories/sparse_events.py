@@ -69,6 +69,7 @@ class SparseEventsConfig:
     "sparse_events",
     family="events",
     source="this project; events of EM-LLM's kind, merged as in Flash-VStream",
+    long_term=True,
     small={"events": 8, "parts": 5, "max_len": 12},
 )
 class SparseEvents(StreamMemory):

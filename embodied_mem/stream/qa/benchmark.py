@@ -24,6 +24,7 @@ from embodied_mem.stream.qa.judges import Judge
 from embodied_mem.stream.qa.sample import Sample
 from embodied_mem.stream.qa.texts import mean_relative_accuracy, one_number, yes_or_no
 
+INDEX_RULE = "submissions hold the index of an option from 0: the reply is that number itself, and nothing else"
 Headline = Literal["samples", "tasks", "groups"]
 _SUFFIX = {
     "count": "Answer with one whole number.",
@@ -129,6 +130,12 @@ def make_benchmark(name: str) -> Benchmark:
 def gold_letter(sample: Sample) -> str:
     """Return the letter of the right option; "@", which no reply is, where none is right."""
     return LETTERS[int(sample.answer)] if int(sample.answer) >= 0 else "@"
+
+
+def index_mark(sample: Sample, text: str | None) -> Mark:
+    """Return the score where submissions hold the index of an option: the reply is that number, or wrong."""
+    said = (text or "").strip()
+    return Mark(float(said == str(sample.answer)), said, "index" if said.isdigit() else "")
 
 
 def check_unique(samples: Sequence[Sample]) -> list[Sample]:

@@ -38,10 +38,13 @@ from embodied_mem.stream.qa.judges import Judge
 from embodied_mem.stream.qa.sample import Sample
 from embodied_mem.stream.qa.texts import yes_or_no
 from embodied_mem.stream.sources import open_source
+from embodied_mem.stream.speech import LocalSpeech, SpeechTrack
 
 Mode = Literal["memory_only", "stream", "full"]
 MODES: tuple[Mode, ...] = ("memory_only", "stream", "full")
 MEMORY = "memory"
+STAGES = ("decode", "encode", "write")
+"""What is timed of every frame, beside recall and answer of every question."""
 Query = Callable[[str], np.ndarray]
 """Question -> (D,) float32 in the space of the tokens."""
 Row = dict[str, Any]
@@ -70,6 +73,8 @@ class RunConfig:
     """Tokens recalled for one question; None for no limit."""
     audio: bool = False
     """Give the memory the sound too, as one more token per frame (`stream.audio.joined`)."""
+    speech: str | None = None
+    """Folder of a speech model: what is said in a video goes into the memory as text (`stream.speech`)."""
     frames: int = 8
     """Raw frames of the baselines and of ``stream``."""
     max_tokens: int = 64
@@ -191,6 +196,7 @@ def run_memory(
                 with guard.question():
                     row = asker.take(due, agenda, writer.shown(due.sample, query))
                 if row is not None:
+                    row["latency_ms"] |= writer.stages_ms()
                     yield row | writer.counts()
             if number < len(videos) - 1:
                 writer.advance(math.inf)
@@ -225,14 +231,19 @@ class _Writer:
         self.encoder = encoder or make_frame_encoder(config.encoder, config.encoder_options)
         self.memory = memory or make_stream_memory(config.memory, **config.memory_config)
         self.recent: deque[KeyFrame] = deque(maxlen=config.frames if config.mode == "stream" else 0)
+        self._model = None if config.speech is None else LocalSpeech(config.speech)
         self.offset_s = 0.0
         self.seen = self.refused = 0
+        self._spent = dict.fromkeys(STAGES, 0.0)
         self._frame: tuple[int, int] | None = None
         self._broken = 0
 
     def begin(self, guard: GuardedSource, start_s: float, path: Path) -> None:
         self.guard, self._start_s = guard, start_s
         self._audio = AudioTrack(path) if self.config.audio else None
+        self._speech = None if self._model is None else SpeechTrack(path, self._model)
+        if self._speech is not None:
+            self._speech.skip(start_s)
 
     def end(self) -> None:
         self.offset_s += self.guard.last_s + 1 / self.config.fps
@@ -240,23 +251,31 @@ class _Writer:
 
     def advance(self, t_s: float) -> None:
         """Write the frames up to ``t_s`` seconds of the present video."""
+        began = time.perf_counter()
         for frame in self.guard.until(t_s):
+            self._spent["decode"] += time.perf_counter() - began
             if frame.t_s >= self._start_s:
                 self._write(frame)
+            began = time.perf_counter()
 
     def _write(self, frame: Frame) -> None:
         c = self.config
         key = self._key_frame(frame.rgb) if c.frame_side else None
+        said = "" if self._speech is None else self._speech.heard(frame.t_s)
+        began = middle = time.perf_counter()
         try:
             tokens = self.encoder(frame.rgb)
             if self._audio is not None:
                 tokens = joined(tokens, self._audio.at(frame.t_s))
-            self.memory.write(tokens, self.offset_s + frame.t_s, key)
+            middle = time.perf_counter()
+            self.memory.write(tokens, self.offset_s + frame.t_s, key, said)
             self.seen += 1
         except UsageError:
             self.refused += 1
             if self.seen == 0:
                 raise
+        self._spent["encode"] += middle - began
+        self._spent["write"] += time.perf_counter() - middle
         if c.mode == "stream":
             self.recent.append(KeyFrame(shrink(frame.rgb, c.frame_side or 224), self.offset_s + frame.t_s))
 
@@ -277,6 +296,11 @@ class _Writer:
             evidence = replace(evidence, frames=tuple(held[t] for t in sorted(held)))
         took = 1000 * (time.perf_counter() - began)
         return _Shown(evidence, took, self.memory.nbytes(), self.offset_s)
+
+    def stages_ms(self) -> dict[str, float]:
+        """Return the mean milliseconds of a frame so far at every stage before the question."""
+        frames = max(1, self.seen + self.refused)
+        return {name: 1000 * spent / frames for name, spent in self._spent.items()}
 
     def counts(self) -> Row:
         broken = self._broken + self.guard.broken + self.guard.inner.broken
