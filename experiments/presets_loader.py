@@ -2,7 +2,8 @@
 
 A preset is flat: ``description``, ``cpu_seconds`` (what it takes on one core, about) and the keys of
 `policies.training.config.run_config`, of `policies.imitation.config.imitation_config` where ``algorithm`` is
-``imitation``, or of `policies.navigation.config.street_config` where it is ``street``. The file name is its name.
+``imitation``, of `policies.navigation.config.street_config` where it is ``street``, and of
+`policies.navigation.clause_config.clause_config` where it is ``clauses``. The file name is its name.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 from embodied_mem import registry
 from embodied_mem.errors import UsageError, nearest
 from embodied_mem.policies.imitation.config import ALGORITHM, ImitationRunConfig, imitation_config
+from embodied_mem.policies.navigation import clause_config as clauses
 from embodied_mem.policies.navigation import config as street
 from embodied_mem.policies.training.config import RunConfig, run_config
 
@@ -25,6 +27,7 @@ ABOUT = ("description", "cpu_seconds")
 READERS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     ALGORITHM: imitation_config,
     street.ALGORITHM: street.street_config,
+    clauses.ALGORITHM: clauses.clause_config,
 }
 """Algorithms that are not RLlib's -> what reads their keys."""
 
@@ -39,8 +42,8 @@ class Preset:
     """One line."""
     cpu_seconds: float | None
     """CPU seconds one seed takes, about; None where it was not measured."""
-    config: RunConfig | ImitationRunConfig | street.StreetRunConfig
-    """What it runs; ``algorithm: imitation`` makes it the second, ``algorithm: street`` the third."""
+    config: RunConfig | ImitationRunConfig | street.StreetRunConfig | clauses.ClauseRunConfig
+    """What it runs; ``algorithm`` imitation, street and clauses make it the second, the third and the last."""
 
 
 def load_preset(name: str) -> Preset:

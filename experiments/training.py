@@ -10,11 +10,12 @@ from typing import Any
 from embodied_mem.errors import UsageError
 from embodied_mem.experiments.presets_loader import load_preset
 from embodied_mem.policies.imitation.config import ALGORITHM, ImitationRunConfig, apply_imitation_overrides
+from embodied_mem.policies.navigation import clause_config as clauses
 from embodied_mem.policies.navigation import config as street
 from embodied_mem.policies.training.config import RunConfig, apply_overrides
 from embodied_mem.policies.training.run import RUN_FILE, Report, stored_algorithm, stored_config, train_run
 
-Config = RunConfig | ImitationRunConfig | street.StreetRunConfig
+Config = RunConfig | ImitationRunConfig | street.StreetRunConfig | clauses.ClauseRunConfig
 
 
 def train(
@@ -59,6 +60,8 @@ def train(
         config = apply_imitation_overrides(config, overrides)
     elif isinstance(config, street.StreetRunConfig):
         config = street.apply_street_overrides(config, overrides)
+    elif isinstance(config, clauses.ClauseRunConfig):
+        config = clauses.apply_clause_overrides(config, overrides)
     else:
         config = apply_overrides(config, overrides)
     out = Path(out) if out is not None else Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -68,11 +71,13 @@ def train(
     if not isinstance(config, RunConfig):
         from embodied_mem.policies.imitation.run import train_imitation
         from embodied_mem.policies.imitation.trainer import ImitationSeed
+        from embodied_mem.policies.navigation.clause_seed import ClauseSeed
         from embodied_mem.policies.navigation.street_seed import StreetSeed
 
         if tune:
             raise UsageError("--tune is not there for imitation; train each setting as a run of its own")
-        kind = StreetSeed if isinstance(config, street.StreetRunConfig) else ImitationSeed
+        kinds = {street.StreetRunConfig: StreetSeed, clauses.ClauseRunConfig: ClauseSeed}
+        kind: type[ImitationSeed] = kinds.get(type(config), ImitationSeed)
         return train_imitation(config, name, out, seeds=list(seeds), resume=resume, report=report, kind=kind)
     if tune:
         from embodied_mem.policies.training.sweep import sweep
@@ -87,6 +92,8 @@ def _stored(out: str | Path) -> tuple[str, Config, list[int]]:
     """Return name, configuration and seeds of the run in ``out``, of any kind."""
     if stored_algorithm(out) == street.ALGORITHM:
         return stored_config(out, street.StreetRunConfig)
+    if stored_algorithm(out) == clauses.ALGORITHM:
+        return stored_config(out, clauses.ClauseRunConfig)
     if stored_algorithm(out) == ALGORITHM:
         return stored_config(out, ImitationRunConfig)
     return stored_config(out, RunConfig)
