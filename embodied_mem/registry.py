@@ -35,7 +35,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "benchmark": ("embodied_mem.stream.benchmarks",),
     "algorithm": ("embodied_mem.policies.rllib",),
     "agent": ("embodied_mem.policies.scripted", "embodied_mem.policies.remote"),
-    "bundle": ("embodied_mem.policies.vla",),
+    "bundle": ("embodied_mem.policies.vla", "embodied_mem.policies.navigation"),
     "token_memory": ("embodied_mem.policies.vla",),
     "suite": ("embodied_mem.evaluation.suites",),
     "question_suite": ("embodied_mem.evaluation.question_suites",),
@@ -44,7 +44,9 @@ HOMES: dict[str, tuple[str, ...]] = {
     "preset": (),
 }
 # Packages whose submodules import heavy libraries: their `__init__` registers by string instead of being walked.
-LAZY_HOMES = frozenset({"embodied_mem.policies.rllib", "embodied_mem.policies.vla"})
+LAZY_HOMES = frozenset(
+    {"embodied_mem.policies.rllib", "embodied_mem.policies.vla", "embodied_mem.policies.navigation"}
+)
 
 
 @dataclass

@@ -1,9 +1,7 @@
 """Presets: named training runs as YAML files in `experiments/presets/`, as users' files, or from plug-ins.
 
 A preset is flat: ``description``, ``cpu_seconds`` (what it takes on one core, about) and the keys of
-`policies.training.config.run_config`, of `policies.imitation.config.imitation_config` where ``algorithm`` is
-``imitation``, of `policies.navigation.config.street_config` where it is ``street``, or of
-`policies.training.vla.vla_config` where it is ``vla_ppo``. The file name is its name.
+`policies.training.config.run_config`, or of what `KINDS` names for its ``algorithm``. The file name is its name.
 """
 
 from __future__ import annotations
@@ -11,26 +9,55 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from embodied_mem import registry
 from embodied_mem.errors import UsageError, nearest
-from embodied_mem.policies.imitation.config import ALGORITHM, ImitationRunConfig, imitation_config
+from embodied_mem.policies.imitation.config import (
+    ALGORITHM,
+    ImitationRunConfig,
+    apply_imitation_overrides,
+    imitation_config,
+)
+from embodied_mem.policies.navigation import clause_config as clauses
 from embodied_mem.policies.navigation import config as street
 from embodied_mem.policies.rllib.vla_config import ALGORITHM as VLA_PPO
-from embodied_mem.policies.training.config import RunConfig, run_config
-from embodied_mem.policies.training.vla import vla_config
+from embodied_mem.policies.training.config import RunConfig, apply_overrides, run_config
+from embodied_mem.policies.training.vla import VLARunConfig, apply_vla_overrides, vla_config
 
 HERE = Path(__file__).parent / "presets"
 ABOUT = ("description", "cpu_seconds")
 
 
-READERS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
-    ALGORITHM: imitation_config,
-    street.ALGORITHM: street.street_config,
-    VLA_PPO: vla_config,
+Config = RunConfig | ImitationRunConfig | street.StreetRunConfig | clauses.ClauseRunConfig
+"""What a preset becomes."""
+
+
+class Kind(NamedTuple):
+    """How settings of one sort are read, held and changed."""
+
+    read: Callable[[Mapping[str, Any]], Any]
+    """Flat keys -> config."""
+    config: type[Any]
+    """Class of the config."""
+    override: Callable[[Any, Mapping[str, Any]], Any]
+    """Config and changed keys -> config."""
+
+
+KINDS: dict[str, Kind] = {
+    ALGORITHM: Kind(imitation_config, ImitationRunConfig, apply_imitation_overrides),
+    street.ALGORITHM: Kind(street.street_config, street.StreetRunConfig, street.apply_street_overrides),
+    clauses.ALGORITHM: Kind(clauses.clause_config, clauses.ClauseRunConfig, clauses.apply_clause_overrides),
+    VLA_PPO: Kind(vla_config, VLARunConfig, apply_vla_overrides),
 }
-"""Algorithms with settings of their own -> what reads their keys."""
+"""Algorithms with settings of their own."""
+PLAIN = Kind(run_config, RunConfig, apply_overrides)
+"""All other algorithms."""
+
+
+def kind_of(config: Config) -> Kind:
+    """Return how a config is read, held and changed."""
+    return next((kind for kind in KINDS.values() if type(config) is kind.config), PLAIN)
 
 
 @dataclass(frozen=True)
@@ -43,8 +70,8 @@ class Preset:
     """One line."""
     cpu_seconds: float | None
     """CPU seconds one seed takes, about; None where it was not measured."""
-    config: RunConfig | ImitationRunConfig | street.StreetRunConfig
-    """What it runs; ``algorithm: imitation`` makes it the second, ``algorithm: street`` the third."""
+    config: Config
+    """What it runs."""
 
 
 def load_preset(name: str) -> Preset:
@@ -112,7 +139,7 @@ def _from_mapping(name: str, value: Any, where: str) -> Preset:
         raise UsageError(f"expected a number under 'cpu_seconds' in {where}, got {seconds!r}")
     try:
         flat = {key: item for key, item in value.items() if key not in ABOUT}
-        config = READERS.get(str(value.get("algorithm")), run_config)(flat)
+        config = KINDS.get(str(value.get("algorithm")), PLAIN).read(flat)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from error
     return Preset(name, " ".join(about["description"].split()), seconds, config)

@@ -8,15 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from embodied_mem.errors import UsageError
-from embodied_mem.experiments.presets_loader import load_preset
-from embodied_mem.policies.imitation.config import ALGORITHM, ImitationRunConfig, apply_imitation_overrides
-from embodied_mem.policies.navigation import config as street
-from embodied_mem.policies.rllib.vla_config import ALGORITHM as VLA_PPO
-from embodied_mem.policies.training.config import RunConfig, apply_overrides
+from embodied_mem.experiments.presets_loader import KINDS, PLAIN, Config, kind_of, load_preset
+from embodied_mem.policies.training.config import RunConfig
 from embodied_mem.policies.training.run import RUN_FILE, Report, stored_algorithm, stored_config, train_run
-from embodied_mem.policies.training.vla import VLARunConfig, apply_vla_overrides
-
-Config = RunConfig | ImitationRunConfig | street.StreetRunConfig
+from embodied_mem.policies.training.vla import VLARunConfig
 
 
 def train(
@@ -57,14 +52,7 @@ def train(
     else:
         loaded = load_preset(preset)
         name, config = loaded.name, loaded.config
-    if isinstance(config, ImitationRunConfig):
-        config = apply_imitation_overrides(config, overrides)
-    elif isinstance(config, street.StreetRunConfig):
-        config = street.apply_street_overrides(config, overrides)
-    elif isinstance(config, VLARunConfig):
-        config = apply_vla_overrides(config, overrides)
-    else:
-        config = apply_overrides(config, overrides)
+    config = kind_of(config).override(config, overrides)
     out = Path(out) if out is not None else Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     if not seeds:
         resumed = resume and (Path(out) / RUN_FILE).is_file()
@@ -72,11 +60,15 @@ def train(
     if not isinstance(config, RunConfig):
         from embodied_mem.policies.imitation.run import train_imitation
         from embodied_mem.policies.imitation.trainer import ImitationSeed
+        from embodied_mem.policies.navigation.clause_config import ClauseRunConfig
+        from embodied_mem.policies.navigation.clause_seed import ClauseSeed
+        from embodied_mem.policies.navigation.config import StreetRunConfig
         from embodied_mem.policies.navigation.street_seed import StreetSeed
 
         if tune:
             raise UsageError("--tune is not there for imitation; train each setting as a run of its own")
-        kind = StreetSeed if isinstance(config, street.StreetRunConfig) else ImitationSeed
+        seeds_of = {StreetRunConfig: StreetSeed, ClauseRunConfig: ClauseSeed}
+        kind: type[ImitationSeed] = seeds_of.get(type(config), ImitationSeed)
         return train_imitation(config, name, out, seeds=list(seeds), resume=resume, report=report, kind=kind)
     if tune:
         from embodied_mem.policies.training.sweep import sweep
@@ -91,10 +83,4 @@ def train(
 
 def _stored(out: str | Path) -> tuple[str, Config, list[int]]:
     """Return name, configuration and seeds of the run in ``out``, of any kind."""
-    if stored_algorithm(out) == street.ALGORITHM:
-        return stored_config(out, street.StreetRunConfig)
-    if stored_algorithm(out) == ALGORITHM:
-        return stored_config(out, ImitationRunConfig)
-    if stored_algorithm(out) == VLA_PPO:
-        return stored_config(out, VLARunConfig)
-    return stored_config(out, RunConfig)
+    return stored_config(out, KINDS.get(str(stored_algorithm(out)), PLAIN).config)

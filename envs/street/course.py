@@ -1,4 +1,10 @@
-"""What a route asks for at its junctions, and routes as people stroll: the facts that instructions are made of."""
+"""What a route asks for at its junctions, and routes as people stroll: the facts that instructions are made of.
+
+Panoramas jog at junctions: a street that goes straight on is often left at 40 degrees and back at -40. What a person
+calls a turn is the change from the street before a junction, or a group of them close together, to the street behind it
+(of 724 Map2Seq dev texts of the seen area 86 % name just these turns; with the bend on the junction itself it is 42 %).
+Which link leads to a side is told by the order of links: of three the middle one leads straight on.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +15,23 @@ import numpy as np
 
 from embodied_mem.envs.street.graph import StreetGraph
 
-TURN = 25
-"""Degrees beyond which a junction is turned at."""
+TURN = 45
+"""Degrees between the streets before and behind a junction beyond which it is turned at."""
 BACK = 150
 """Degrees beyond which a link leads back."""
+STREET = 2
+"""Links before and behind a junction that are passed over to read the direction of a street."""
+GROUP = 2
+"""Most links between two junctions that are one to a person."""
+AHEAD = 60
+"""Degrees from the street's direction within which one of two links leads straight on."""
+LEADS_BACK, NO_LINK = 2, 3
+"""Sides beside -1 left, 0 straight on and 1 right."""
 WITH_TRAFFIC = 0.7
 """Share of strolls that begin in the direction of the car that took the first panorama."""
 _AHEAD = 14
+BEND = 25
+"""Degrees up to which a stroll takes a link for one that leads straight on."""
 _STROLL_TRIES = 400
 
 
@@ -51,22 +67,68 @@ class Leg:
     """The turn at its end; None for the last leg, which ends at the goal."""
 
 
+def link_sides(bends: np.ndarray, angles: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """Return where links lead, (N, L) int8: -1, 0 or 1, `LEADS_BACK` or `NO_LINK`.
+
+    Args:
+        bends: (N, L) degrees from the link of arrival, in (-180, 180].
+        angles: (N, L) degrees from the direction of the street of arrival.
+        there: (N, L) bool, links that exist.
+    """
+    back = there & (np.abs(bends) >= BACK)
+    back &= np.abs(bends) == np.where(back, np.abs(bends), -1).max(1, keepdims=True)
+    onward = there & ~back
+    rank = (onward[:, None, :] & (bends[:, None, :] < bends[:, :, None])).sum(2)
+    count = onward.sum(1, keepdims=True)
+    off = np.where(onward, np.abs(angles), 999)
+    ahead = off.argmin(1)[:, None]
+    straight = np.take_along_axis(rank, ahead, 1)
+    fork = (count == 2) & (off.min(1, keepdims=True) > AHEAD)
+    found = np.select([count == 3, fork], [rank - 1, 2 * rank - 1], np.sign(rank - straight))
+    return np.where(back, LEADS_BACK, np.where(onward, found, NO_LINK)).astype(np.int8)
+
+
 def find_junctions(graph: StreetGraph, route: Sequence[int] | np.ndarray) -> list[Junction]:
     """Return the junctions of a route (L,), in order, its two ends left out."""
-    arrays, found = graph.arrays, []
-    for place in range(1, len(route) - 1):
-        here = int(route[place])
-        if graph.out_degree[here] <= 2:
-            continue
-        arriving = graph.link_heading(int(route[place - 1]), here)
-        links = slice(arrays.first[here], arrays.first[here + 1])
-        angles = (arrays.heading[links].astype(int) - arriving + 180) % 360 - 180
-        chosen = int(angles[np.flatnonzero(arrays.target[links] == int(route[place + 1]))[0]])
-        open_ = angles[np.abs(angles) < BACK]
-        turn = 1 if chosen > TURN else -1 if chosen < -TURN else 0
-        sides = (bool((open_ < -TURN).any()), bool((np.abs(open_) <= TURN).any()), bool((open_ > TURN).any()))
-        found.append(Junction(place, turn, *sides))
-    return found
+    heads = np.array([graph.link_heading(int(a), int(b)) for a, b in zip(route, route[1:])], dtype=np.int64)
+    places = [place for place in range(1, len(route) - 1) if graph.out_degree[int(route[place])] > 2]
+    if not places:
+        return []
+    turns = _turns(heads, places)
+    arrays, width = graph.arrays, int(max(graph.out_degree[int(route[place])] for place in places))
+    leaving, there = np.zeros((len(places), width), np.int64), np.zeros((len(places), width), bool)
+    for row, place in enumerate(places):
+        links = arrays.heading[arrays.first[route[place]] : arrays.first[route[place] + 1]]
+        leaving[row, : len(links)], there[row, : len(links)] = links, True
+    turned = [max((other for other in places if other < place and turns[other]), default=0) for place in places]
+    street = [int(heads[max(place - 1 - STREET, since)]) for place, since in zip(places, turned)]
+    before = np.array([[heads[place - 1], way] for place, way in zip(places, street)])
+    bends, angles = ((leaving - before[:, k, None] + 180) % 360 - 180 for k in (0, 1))
+    sides = link_sides(bends, angles, there)
+    opens = [(sides == side).any(1) for side in (-1, 0, 1)]
+    return [Junction(place, turns[place], *(bool(item[row]) for item in opens)) for row, place in enumerate(places)]
+
+
+def _turns(heads: np.ndarray, places: Sequence[int]) -> dict[int, int]:
+    """Return the side of every junction: of a group that is turned at, the one that bends most has the turn."""
+    groups: list[list[int]] = []
+    for place in places:
+        if groups and place - groups[-1][-1] <= GROUP:
+            groups[-1].append(place)
+        else:
+            groups.append([place])
+    turns = dict.fromkeys(places, 0)
+    for number, group in enumerate(groups):
+        first = groups[number - 1][-1] if number else 0
+        last = groups[number + 1][0] - 1 if number + 1 < len(groups) else len(heads) - 1
+        into = heads[max(group[0] - 1 - STREET, first)]
+        out = heads[min(group[-1] + STREET, last)]
+        change = (int(out) - int(into) + 180) % 360 - 180
+        if abs(change) > TURN:
+            side = 1 if change > 0 else -1
+            bends = [side * ((int(heads[place]) - int(heads[place - 1]) + 180) % 360 - 180) for place in group]
+            turns[group[int(np.argmax(bends))]] = side
+    return turns
 
 
 def find_legs(graph: StreetGraph, route: Sequence[int] | np.ndarray) -> list[Leg]:
@@ -130,7 +192,7 @@ def stroll(
             else:
                 bends = [abs((int(arrays.heading[k]) - heading + 180) % 360 - 180) for k in free]
                 ahead = free[int(np.argmin(bends))]
-                others = [k for k in free if k != ahead] if min(bends) <= TURN else free
+                others = [k for k in free if k != ahead] if min(bends) <= BEND else free
                 link = ahead if draw.random() < straight else others[int(draw.random() * len(others))]
             here, heading = int(arrays.target[link]), int(arrays.heading[link])
             route.append(here)

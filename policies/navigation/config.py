@@ -116,7 +116,7 @@ def street_config(values: Mapping[str, Any]) -> StreetRunConfig:
         UsageError: an unknown key (the nearest one is named) or a wrong value.
     """
     base = to_dict(StreetRunConfig())
-    return from_dict(StreetRunConfig, merge_dotted(base, _nested(expand_keys(values, StreetConfig, StreetRunConfig))))
+    return from_dict(StreetRunConfig, merge_dotted(base, nested(expand_keys(values, StreetConfig, StreetRunConfig))))
 
 
 def apply_street_overrides(config: StreetRunConfig, overrides: Mapping[str, Any]) -> StreetRunConfig:
@@ -130,13 +130,13 @@ def apply_street_overrides(config: StreetRunConfig, overrides: Mapping[str, Any]
     return from_dict(StreetRunConfig, merge_dotted(tree, changes))
 
 
-def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return mappings as dotted keys, so that a preset changes a part of a default; option dicts stay whole."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         whole = key.rpartition(".")[2] in ("env_config", "memory_config", "encoders", "options", "gains")
         if isinstance(value, Mapping) and not whole:
-            found.update({f"{key}.{name}": item for name, item in _nested(value).items()})
+            found.update({f"{key}.{name}": item for name, item in nested(value).items()})
         else:
             found[key] = value
     return found

@@ -52,6 +52,35 @@ def log_success(logits: Tensor, target: Tensor, good: Tensor, valid: Tensor, sto
     return torch.where(asked, moves, 0.0).sum(1), ending
 
 
+def log_success_returning(
+    links: Tensor, stops: Tensor, target: Tensor, good: Tensor, valid: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the terms of log P as `log_success` for walkers that may also go back k panoramas and stop there.
+
+    Args:
+        links: (B, T, L) float32 scores of going on, one decision per panorama.
+        stops: (B, T, 1 + K) float32 scores of stopping after a return by 0..K panoramas.
+        target: (B, T) int64 links, -1 where none is asked for.
+        good: (B, T) bool, stopping on the panorama of this decision is a success.
+        valid: (B, T) bool, the decisions of the walk.
+    """
+    onward = links.logsumexp(-1)
+    total = torch.logaddexp(onward, stops.logsumexp(-1))
+    stays = torch.where(valid, onward - total, 0.0)
+    asked = (target >= 0) & valid
+    moves = links.gather(-1, target.clamp(min=0).unsqueeze(-1)).squeeze(-1) - onward
+    most = stops.shape[-1] - 1
+    earlier = torch.nn.functional.pad(good, (most, 0))
+    reached = torch.stack([earlier[:, most - k : most - k + good.shape[1]] for k in range(most + 1)], -1)
+    counts = (reached & valid.unsqueeze(-1)).flatten(1)
+    before = stays.cumsum(1) - stays
+    halts = (stops - total.unsqueeze(-1) + before.unsqueeze(-1)).flatten(1)
+    ever = counts.any(1)
+    safe = torch.where(ever.unsqueeze(1), torch.where(counts, halts, float("-inf")), 0.0)
+    ending = torch.where(ever, safe.logsumexp(1), stays.sum(1))
+    return torch.where(asked, moves, 0.0).sum(1), ending
+
+
 def following_loss(moves: Tensor, ending: Tensor, decide: float) -> Tensor:
     """Return the loss () of the terms (B,) of `log_success`; ``decide`` in [0, 1] weighs the rate of good stops."""
     return -(moves + (1.0 - decide) * ending + decide * _SCALE * ending.exp()).mean()

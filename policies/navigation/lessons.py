@@ -150,7 +150,8 @@ def _record_style(env_id: str, env_config: Mapping[str, Any], config: LessonConf
         if not hasattr(street, "teacher"):
             raise UsageError(f"street imitation learns in embodied_mem/Street-v0, got {env_id}")
         walks = [_walk(env, street, first, config) for first in range(0, config.routes, rows)]
-        tokens = _write(street, config, style, words)
+        texts = write_texts(street, config, style)
+        tokens = torch.stack([read_texts(part, words) for part in texts], dim=1)
     return Lessons(
         {key: torch.from_numpy(np.concatenate([walk[0][key] for walk in walks])[: config.routes]) for key in seen},
         torch.from_numpy(np.concatenate([walk[1] for walk in walks])[: config.routes]),
@@ -218,19 +219,20 @@ def _counts(street: Any, numbers: np.ndarray) -> np.ndarray:
     return found
 
 
-def _write(street: Any, config: LessonConfig, style: str, words: int) -> Tensor:
-    """Return tokens (M, texts, W) uint8: the text of every episode, and further ones for the same route."""
+def write_texts(street: Any, config: LessonConfig, style: str) -> list[list[str]]:
+    """Return the texts of every episode, ``texts`` lists: first those that it has, then further ones for the route."""
     from embodied_mem.envs.street.landmarks import place_landmarks
     from embodied_mem.envs.street.phrasing import say
 
     draw = np.random.default_rng((config.seed, _TEXT_STREAM))
     data, layer = street.data, place_landmarks(street.graph, config.seed)
-    texts: list[str] = []
+    texts: list[list[str]] = [[] for _ in range(config.texts)]
     for item in range(config.routes):
         route, heading = data.route[item, : data.length[item]], int(data.heading[item])
-        more = (say(street.graph, layer, route, heading, style, draw) for _ in range(config.texts - 1))
-        texts += [data.texts[item], *more]
-    return read_texts(texts, words).view(config.routes, config.texts, words)
+        texts[0].append(data.texts[item])
+        for told in texts[1:]:
+            told.append(say(street.graph, layer, route, heading, style, draw))
+    return texts
 
 
 def read_texts(texts: Sequence[str], words: int) -> Tensor:

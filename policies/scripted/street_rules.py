@@ -87,16 +87,53 @@ def read_plan(text: str) -> Plan:
     >>> read_plan("Go through one light. At the second light turn left. Stop two steps after the turn.")
     Plan(turns=((2, -1),), around=False, junctions=None, passed=0, steps=2)
     """
-    text = " ".join(text.lower().replace("\u2019", "'").split())
-    turns: list[tuple[int, int]] = []
+    text = plain(text)
+    mentions = find_turns(text)
+    rest = text[mentions[-1].stop if mentions else 0 :]
+    turns = tuple((item.junction, item.side) for item in mentions)
+    return replace(read_ending(rest), turns=turns, around=_turns_around(text))
+
+
+def plain(text: str) -> str:
+    """Return a text in small letters, single spaces and plain apostrophes."""
+    return " ".join(text.lower().replace("\u2019", "'").split())
+
+
+@dataclass(frozen=True)
+class Mention:
+    """A turn that a text names."""
+
+    start: int
+    """Letters before it."""
+    stop: int
+    """Letters up to its end."""
+    end: int
+    """Letters up to the end of its sentence, or to another turn or stop in it."""
+    side: int
+    """-1 left, 1 right."""
+    junction: int
+    """At which junction since the turn before; `END` is the end of the street."""
+    passed: int
+    """Junctions that the text before it says are passed."""
+
+
+def find_turns(text: str, pattern: re.Pattern[str] = _TURN) -> list[Mention]:
+    """Return the turns of a `plain` text, in order.
+
+    Args:
+        text: the text.
+        pattern: what is a turn; one of its named groups holds left or right.
+    """
+    found: list[Mention] = []
     since = 0
-    for found in _TURN.finditer(text):
-        side = found["side"] or found["other"] or found["bare"]
-        before, clause = text[since : found.start()], _clause(text, found.start(), found.end())
-        turns.append((_junction(before, clause), -1 if side == "left" else 1))
-        since = found.end()
-    rest = text[since:]
-    return replace(_ending(rest), turns=tuple(turns), around=_turns_around(text))
+    for item in pattern.finditer(text):
+        side = next(value for value in item.groupdict().values() if value)
+        first, end = _sentence(text, item.start(), item.end(), pattern)
+        before = text[since : item.start()]
+        junction, passed = _junction(before, text[first:end]), _passed(before)
+        found.append(Mention(item.start(), item.end(), end, -1 if side == "left" else 1, junction, passed))
+        since = item.end()
+    return found
 
 
 def _turns_around(text: str) -> bool:
@@ -104,13 +141,13 @@ def _turns_around(text: str) -> bool:
     return found is not None
 
 
-def _clause(text: str, start: int, stop: int) -> str:
-    """Return the sentence around a turn, up to another turn or stop in it."""
+def _sentence(text: str, start: int, stop: int, pattern: re.Pattern[str]) -> tuple[int, int]:
+    """Return where the sentence around a turn begins and ends, or where another turn or stop in it begins."""
     left = max(text.rfind(mark, 0, start) for mark in ".;!") + 1
     right = min((place for mark in ".;!" if (place := text.find(mark, stop)) >= 0), default=len(text))
     tail = text[stop:right]
-    cut = min((found.start() for found in (_TURN.search(tail), _STOP.search(tail)) if found), default=len(tail))
-    return text[left : stop + cut]
+    cut = min((found.start() for found in (pattern.search(tail), _STOP.search(tail)) if found), default=len(tail))
+    return left, stop + cut
 
 
 def _junction(before: str, clause: str) -> int:
@@ -140,7 +177,7 @@ def _passed(text: str) -> int:
     return max(total, highest)
 
 
-def _ending(rest: str) -> Plan:
+def read_ending(rest: str) -> Plan:
     """Return a plan with the stop rule of the text after the last turn."""
     stop = _STOP.search(rest)
     before, after = (rest[: stop.start()], rest[stop.start() :]) if stop else (rest, "")

@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from embodied_mem.policies.navigation.following import COUNTED, counting_loss, following_loss, log_success
+from embodied_mem.policies.navigation.following import (
+    COUNTED,
+    counting_loss,
+    following_loss,
+    log_success,
+    log_success_returning,
+)
 
 STOP = 3
 
@@ -81,3 +87,23 @@ def test_counters_are_asked_for_where_something_is_told():
     assert counting_loss(wrong, counts) < 1e-12, "neither the goal nor channels beyond the counters are asked"
     wrong[0, 0, 0] -= 1.0
     assert torch.isclose(counting_loss(wrong, counts), torch.tensor(0.5))
+
+
+def test_returns_count_where_they_lead_to():
+    """K = 0 is the loss without returns; a stop that only counts one panorama back is reached by a return."""
+    torch.manual_seed(1)
+    links, stops = torch.randn(2, 4, 3, dtype=torch.float64), torch.randn(2, 4, 3, dtype=torch.float64)
+    target = torch.tensor([[0, 1, -1, -1], [2, -1, -1, -1]])
+    good = torch.tensor([[False, True, False, False], [False, True, True, False]])
+    valid = torch.tensor([[True] * 4, [True, True, True, False]])
+    plain = log_success(torch.cat([links, stops[..., :1]], -1), target, good, valid, 3)
+    same = log_success_returning(links, stops[..., :1], target, good, valid)
+    assert all(torch.allclose(a, b) for a, b in zip(plain, same))
+    _, ending = log_success_returning(links, stops, target, good, valid)
+    for row, length in enumerate((4, 3)):
+        p = torch.cat([links[row], stops[row]], -1).softmax(-1)
+        going, total = torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+        for t in range(length):
+            total = total + sum(going * p[t, 3 + k] for k in range(3) if t >= k and good[row, t - k])
+            going = going * p[t, :3].sum()
+        assert torch.allclose(ending[row].exp(), total)
