@@ -66,7 +66,7 @@ class BalletConfig:
     """Updates whose episodes are played at once."""
     updates: int = 4000
     """Optimiser steps at most."""
-    lr: float = 1e-3
+    lr: float = 2e-3
     """Adam's learning rate, reached in ``warmup`` updates."""
     warmup: int = 100
     """Updates over which the learning rate rises."""
