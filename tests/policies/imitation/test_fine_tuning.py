@@ -152,9 +152,9 @@ def test_a_run_changes_the_whole_policy_and_exports_one_that_acts_without_ray(sm
 
 @pytest.mark.full
 def test_ppo_improves_what_imitation_began(small, told_later, tmp_path):
-    first, values = imitated(small, tmp_path / "first", updates=60, rollouts=200)
+    """What imitation has only begun (chance is 0.5), the memory included, is learned by reward."""
+    first, values = imitated(small, tmp_path / "first", updates=12, rollouts=200)
     values |= {"num_envs": 32, "fragment": 32, "row": 32, "minibatch": 256}
     rates = [rate for _, rate in iterations(load_preset(written(values, tmp_path)).config.train, 30)]
     begun = first["metrics"]["success"]["mean"]
-    print(begun, rates)
-    assert rates[-1] > 0.9 and rates[-1] > begun + 0.1
+    assert begun < 0.8 and rates[-1] > 0.95
