@@ -79,7 +79,7 @@ class TransformersTower(Encoder):
         Raises:
             UsageError: the folder holds no tokenizer for the model's text tower.
         """
-        model = self._external[0]
+        model: Any = self._external[0]
         if not hasattr(model, "get_text_features"):
             return np.zeros(self.out_dim, np.float32)
         if self._tokenizer is None:
@@ -115,7 +115,7 @@ class TransformersTower(Encoder):
         if tuple(planes.shape[-2:]) != self.size:
             planes = nn.functional.interpolate(planes, self.size, mode="bicubic", antialias=True).clamp(0.0, 1.0)
         planes = (planes - self.mean) / self.std
-        model = self._external[0]
+        model: Any = self._external[0]
         look = getattr(model, "get_image_features", None) or model
         return _pooled(look(pixel_values=planes)).float()
 

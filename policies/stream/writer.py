@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.apis import ValueFunctionAPI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
@@ -66,6 +67,8 @@ class WriterConfig:
 
 class WriterModule(TorchRLModule, ValueFunctionAPI):
     """A linear policy of the features, and a critic."""
+
+    observation_space: spaces.Box
 
     def setup(self) -> None:
         """Build both; the policy begins by writing everything, as the untrained memory does."""
@@ -173,14 +176,12 @@ def main(words: Sequence[str] | None = None) -> None:
     out.mkdir(parents=True, exist_ok=True)
     save_adapter(out / "adapter.safetensors", learned)
     seeds = range(20)
-    result = {
-        "config": {**asdict(config), "seconds": seconds},
-        "training": shares,
-        "test": answered(test, seeds, config.slots, learned),
-        "test_untrained": answered(test, seeds, config.slots),
-    }
-    atomic_write_json(out / "result.json", result)
-    print(f"{np.mean(result['test']):.3f} of the questions, {np.mean(result['test_untrained']):.3f} untrained")
+    ours, plain = answered(test, seeds, config.slots, learned), answered(test, seeds, config.slots)
+    settings = {**asdict(config), "seconds": seconds}
+    atomic_write_json(
+        out / "result.json", {"config": settings, "training": shares, "test": ours, "test_untrained": plain}
+    )
+    print(f"{np.mean(ours):.3f} of the questions, {np.mean(plain):.3f} untrained")
 
 
 if __name__ == "__main__":
