@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -34,6 +35,16 @@ def test_an_actor_is_a_session(folders):
     assert facts["counters"].written == 6 and facts["until_s"] == 5.0 and facts["error"] is None
     assert actor.ask("who is there?").text == "who is there?" and not facts["running"]
     actor.close()
+
+
+def test_an_actor_that_is_started_again_goes_on_from_its_checkpoint(folders, tmp_path):
+    saved = replace(CONFIG, checkpoint=str(tmp_path / "c"))
+    first = StreamActor(folders["hall"], saved, None, "echo", {})
+    assert first.join(30)
+    first.close()
+    again = StreamActor(folders["hall"], saved, None, "echo", {})
+    assert again.join(30) and again.facts()["until_s"] == 8.0 and again.facts()["counters"].written == 0
+    again.close()
 
 
 @pytest.mark.full
