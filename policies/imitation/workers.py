@@ -73,6 +73,7 @@ def train_in_workers(
     directory.mkdir(parents=True, exist_ok=True)
     for old in (STOP_FILE, RESULT_FILE):
         (directory / old).unlink(missing_ok=True)
+    shutil.rmtree(directory / _FOLDER, ignore_errors=True)
     if not resume:
         # rows of an earlier attempt must not be reported as new ones
         (directory / METRICS_FILE).unlink(missing_ok=True)
