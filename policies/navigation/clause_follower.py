@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from embodied_mem.errors import UsageError
 from embodied_mem.perception.base import linear
 from embodied_mem.perception.street_words import OTHER, PAD, VOCABULARY
-from embodied_mem.policies.navigation.clauses import LARGEST, NUMBER, PASSED, SIDE, STEPS, STREET_END
+from embodied_mem.policies.navigation.clauses import NUMBER, PASSED, SIDE, STEPS, STREET_END
 from embodied_mem.policies.navigation.odometer import C, check_spaces
 
 MEMORIES = ("odometer", "none")
@@ -102,9 +102,7 @@ class ClauseFollower(nn.Module):
 
     bundle_kind: ClassVar[str] = "clauses"
 
-    def __init__(
-        self, config: ClauseConfig, observation_space: gymnasium.Space, action_space: gymnasium.Space
-    ) -> None:
+    def __init__(self, config: ClauseConfig, observation_space: gymnasium.Space, action_space: gymnasium.Space) -> None:
         """Build the follower for single-env spaces.
 
         Raises:

@@ -98,9 +98,7 @@ def record_walks(env_id: str, env_config: Mapping[str, Any], config: LessonConfi
     return ClauseLessons(clauses, *(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
-def _record_style(
-    env_id: str, env_config: Mapping[str, Any], config: LessonConfig, style: str
-) -> list[ClauseLessons]:
+def _record_style(env_id: str, env_config: Mapping[str, Any], config: LessonConfig, style: str) -> list[ClauseLessons]:
     options = lesson_env(env_config, style, config.routes, config.seed, "train")
     seen = tuple(name for name in options.get("sensors", ("vector", "instruction")) if name != "instruction")
     rows = min(config.num_envs, config.routes)

@@ -29,8 +29,8 @@ COUNTS = (
 """Columns of `Look.counts`. Since the last turn: junctions, junctions with double ones as one, those with a street to
 the left and to the right, panoramas of the leg; ``walked``: panoramas since a junction; ``visited``: of the way;
 ``block``, ``before``: panoramas of the block just passed and of the leg before; the next four: what leads where here;
-``style`` 1: the episode began along a link; ``step``: actions played; ``span``: panoramas since the junction before this
-panorama, as far as one may return."""
+``style`` 1: the episode began along a link; ``step``: actions played; ``span``: panoramas since the junction before, as
+far as one may return."""
 C = {name: number for number, name in enumerate(COUNTS)}
 
 State = dict[str, np.ndarray]

@@ -19,7 +19,9 @@ def test_a_text_becomes_a_clause_per_turn_and_one_for_the_stop():
 
 
 def test_orienting_oneself_is_no_turn():
-    found = read_clauses(["Turn left so the wall is on your right. Turn right at the light.", "Turn left at the light."])
+    found = read_clauses(
+        ["Turn left so the wall is on your right. Turn right at the light.", "Turn left at the light."]
+    )
     assert found.count.tolist() == [2, 2] and found.numbers[:, 0, SIDE].tolist() == [1, -1]
 
 
