@@ -56,7 +56,7 @@ class ClauseSeed(ImitationSeed):
         half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.half)
         with torch.random.fork_rng(devices=devices), half:
             torch.manual_seed((self.seed << 32) + self.update)
-            links, stops = self.policy(self.policy.tell(tokens, numbers, lesson.count), lesson.seen)
+            links, stops = self.policy(self.policy.tell(tokens, numbers, lesson.total), lesson.seen)
         moves, ending = log_success_returning(links.float(), stops.float(), lesson.target, lesson.good, lesson.valid)
         share = self.update / train.updates
         turned = max(0.0, share - train.decide_from) / max(1.0 - train.decide_from, 1e-9)

@@ -53,7 +53,7 @@ class Clauses(NamedTuple):
     """(N, K, `NUMBERS`) int8: side (-1 left, 1 right, 0 for the last clause); junction since the turn before at which
     to turn or stop (0 unknown, `STREET_END`); junctions to pass before that; steps to the stop after them (0 unknown).
     """
-    count: np.ndarray
+    total: np.ndarray
     """(N,) int64 clauses, from 1 to K."""
 
 
@@ -61,7 +61,7 @@ def read_clauses(texts: Sequence[str]) -> Clauses:
     """Return the clauses of some texts.
 
     >>> found = read_clauses(["Go through one light. At the next light turn left. Stop at the second corner."])
-    >>> found.count.tolist(), found.numbers[0, :2, :3].tolist()
+    >>> found.total.tolist(), found.numbers[0, :2, :3].tolist()
     ([2], [[-1, 2, 1], [0, 1, 0]])
     """
     numbers = np.zeros((len(texts), CLAUSES, NUMBERS), np.int8)

@@ -111,8 +111,9 @@ def look(state: State, vector: np.ndarray, traffic: np.ndarray | None, reset: np
     own = [state[name] for name in COUNTS[1:12]]
     columns = [start, *own, crossing, left, straight, right, step, span]
     counts = np.stack([np.asarray(column, np.int16) for column in columns], axis=1)
-    angles, toward, turned = (item.astype(np.int16) for item in (angles, toward, turned))
-    return state, Look(decides, counts, angles, sides, toward, ways, turned, there, returning & (state["back"] == 0))
+    degrees = [item.astype(np.int16) for item in (angles, toward, turned)]
+    returned = returning & (state["back"] == 0)
+    return state, Look(decides, counts, degrees[0], sides, degrees[1], ways, degrees[2], there, returned)
 
 
 def act(state: State, seen: Look, chosen: np.ndarray, side: np.ndarray) -> tuple[State, np.ndarray]:
