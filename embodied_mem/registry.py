@@ -44,9 +44,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "preset": (),
 }
 # Packages whose submodules import heavy libraries: their `__init__` registers by string instead of being walked.
-LAZY_HOMES = frozenset(
-    {"embodied_mem.policies.rllib", "embodied_mem.policies.vla", "embodied_mem.policies.navigation"}
-)
+LAZY_HOMES = frozenset({"embodied_mem.policies.rllib", "embodied_mem.policies.vla", "embodied_mem.policies.navigation"})
 
 
 @dataclass

@@ -119,7 +119,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--work", type=Path, default=Path("runs/street-agents"))
     parser.add_argument("--minutes", type=float, default=float("inf"), help="CPU minutes after which no row is begun")
-    parser.add_argument("--keep", action="store_true", help="copy the agents to experiments/bundles/street")
+    parser.add_argument("--keep", action="store_true", help="copy the first row's agents to experiments/bundles/street")
     parser.add_argument("--out", type=Path, default=FILE)
     given = parser.parse_args(words)
     seeds = [int(word) for word in given.seeds.split(",")]
@@ -130,7 +130,7 @@ def main(words: Sequence[str] | None = None) -> None:
         if time.process_time() - began > 60 * given.minutes:
             continue
         own = seeds[:1] if row in ONE_SEED else seeds
-        folders = [(keep if given.keep else bundle)(row, seed, given.work) for seed in own]
+        folders = [(keep if given.keep and row == MAIN else bundle)(row, seed, given.work) for seed in own]
         for suite in SUITES:
             out = given.work / _name(row) / suite
             found[suite][row] = measure(folders, suite, CONTROLS if row == MAIN else (), out)

@@ -59,7 +59,7 @@ class ClauseAgent:
         state, seen = odometer.look(state, np.asarray(named["vector"]), named.get("traffic"), np.asarray(reset, bool))
         told = Told(*(part[torch.from_numpy(rows).to(self.device)] for part in self._told))
         chosen = choose(*(part[:, 0] for part in self.module(told, decisions(seen, self.device))))
-        turns = np.minimum(state["turns"], self._read.count[rows] - 1)
+        turns = np.minimum(state["turns"], self._read.total[rows] - 1)
         side = self._read.numbers[rows, turns, SIDE].astype(np.int64)
         state, action = odometer.act(state, seen, chosen.cpu().numpy(), side)
         return action, state, {}
@@ -96,8 +96,8 @@ def choose(links: Tensor, stops: Tensor) -> Tensor:
 def decisions(seen: odometer.Look, device: torch.device) -> Seen:
     """Return what is known at one decision of N walks as tensors (N, 1, ...)."""
     parts = (seen.counts, seen.angles, seen.sides, seen.traffic)
-    numbers = [torch.from_numpy(part.astype(np.int64)).unsqueeze(1).to(device) for part in parts]
-    return Seen(*numbers, torch.from_numpy(seen.open).unsqueeze(1).to(device))
+    counts, angles, sides, traffic = (torch.from_numpy(part.astype(np.int64)).unsqueeze(1).to(device) for part in parts)
+    return Seen(counts, angles, sides, traffic, torch.from_numpy(seen.open).unsqueeze(1).to(device))
 
 
 def load_clauses(description: Mapping[str, Any], weights: Mapping[str, Tensor], device: str) -> ClauseAgent:

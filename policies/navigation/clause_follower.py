@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from embodied_mem.errors import UsageError
 from embodied_mem.perception.base import linear
 from embodied_mem.perception.street_words import OTHER, PAD, VOCABULARY
-from embodied_mem.policies.navigation.clauses import LARGEST, NUMBER, PASSED, SIDE, STEPS, STREET_END
+from embodied_mem.policies.navigation.clauses import NUMBER, PASSED, SIDE, STEPS, STREET_END
 from embodied_mem.policies.navigation.odometer import C, check_spaces
 
 MEMORIES = ("odometer", "none")
@@ -78,7 +78,7 @@ class Told(NamedTuple):
     """(N, K, C) float32."""
     numbers: Tensor
     """(N, K, `NUMBERS`) int64, see `clauses`."""
-    count: Tensor
+    total: Tensor
     """(N,) int64 clauses."""
 
 
@@ -101,10 +101,10 @@ class ClauseFollower(nn.Module):
     """Scores of links and stop; the state of a walk is that of `odometer`."""
 
     bundle_kind: ClassVar[str] = "clauses"
+    starts: Tensor
+    link_starts: Tensor
 
-    def __init__(
-        self, config: ClauseConfig, observation_space: gymnasium.Space, action_space: gymnasium.Space
-    ) -> None:
+    def __init__(self, config: ClauseConfig, observation_space: gymnasium.Space, action_space: gymnasium.Space) -> None:
         """Build the follower for single-env spaces.
 
         Raises:
@@ -155,10 +155,10 @@ class ClauseFollower(nn.Module):
             counts = counts * counts.new_tensor([name in _PRESENT for name in C])
         if not self.config.graph:
             counts = counts * counts.new_tensor([name not in _GRAPH for name in C])
-        turns = torch.minimum(counts[..., C["turns"]], told.count.unsqueeze(1) - 1)
-        after = torch.minimum(turns + 1, told.count.unsqueeze(1) - 1)
+        turns = torch.minimum(counts[..., C["turns"]], told.total.unsqueeze(1) - 1)
+        after = torch.minimum(turns + 1, told.total.unsqueeze(1) - 1)
         numbers = _pick(told.numbers, turns)
-        bags = _bags(counts, numbers, told.count.unsqueeze(1) - 1 - turns)
+        bags = _bags(counts, numbers, told.total.unsqueeze(1) - 1 - turns)
         h = self.tables((bags + self.starts).flatten(0, 1)).view(*bags.shape[:2], -1)
         # The next clause counts as due nowhere: it only tells what comes.
         h = h + self.due(_pick(told.vectors, turns)) + self.next(_pick(told.vectors, after))

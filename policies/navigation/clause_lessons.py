@@ -34,7 +34,7 @@ class ClauseLesson(NamedTuple):
     """(B, K, W) int64."""
     numbers: Tensor
     """(B, K, 4) int64."""
-    count: Tensor
+    total: Tensor
     """(B,) int64."""
     seen: Seen
     """Decisions (B, T)."""
@@ -72,13 +72,14 @@ class ClauseLessons:
     def batch(self, chosen: np.ndarray) -> ClauseLesson:
         """Return the walks ``chosen`` (B,)."""
         steps = int(self.lengths[chosen].max())
-        clauses = int(self.clauses.count[chosen].max())
-        numbers = (self.counts, self.angles, self.sides, self.traffic)
-        seen = Seen(*(_tensor(part[chosen, :steps]) for part in numbers), torch.from_numpy(self.open[chosen, :steps]))
+        clauses = int(self.clauses.total[chosen].max())
+        parts = (self.counts, self.angles, self.sides, self.traffic)
+        counts, angles, sides, traffic = (_tensor(part[chosen, :steps]) for part in parts)
+        seen = Seen(counts, angles, sides, traffic, torch.from_numpy(self.open[chosen, :steps]))
         return ClauseLesson(
             _tensor(self.clauses.tokens[chosen, :clauses]),
             _tensor(self.clauses.numbers[chosen, :clauses]),
-            _tensor(self.clauses.count[chosen]),
+            _tensor(self.clauses.total[chosen]),
             seen,
             _tensor(self.target[chosen, :steps]),
             torch.from_numpy(self.good[chosen, :steps]),
@@ -98,9 +99,7 @@ def record_walks(env_id: str, env_config: Mapping[str, Any], config: LessonConfi
     return ClauseLessons(clauses, *(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
-def _record_style(
-    env_id: str, env_config: Mapping[str, Any], config: LessonConfig, style: str
-) -> list[ClauseLessons]:
+def _record_style(env_id: str, env_config: Mapping[str, Any], config: LessonConfig, style: str) -> list[ClauseLessons]:
     options = lesson_env(env_config, style, config.routes, config.seed, "train")
     seen = tuple(name for name in options.get("sensors", ("vector", "instruction")) if name != "instruction")
     rows = min(config.num_envs, config.routes)
@@ -151,7 +150,7 @@ def _walk(env: Any, street: Any, clauses: Clauses, first: int, config: LessonCon
         target[due, at] = np.where(arrived, -1, link)[due]
         taken += due
         beyond += seen.decides & arrived
-        turns = np.minimum(state["turns"], clauses.count[items] - 1)
+        turns = np.minimum(state["turns"], clauses.total[items] - 1)
         side = clauses.numbers[items, turns, SIDE].astype(np.int64)
         state, action = odometer.act(state, seen, chosen, side)
         obs, *_ = env.step(action)

@@ -56,10 +56,8 @@ class ClauseSeed(ImitationSeed):
         half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.half)
         with torch.random.fork_rng(devices=devices), half:
             torch.manual_seed((self.seed << 32) + self.update)
-            links, stops = self.policy(self.policy.tell(tokens, numbers, lesson.count), lesson.seen)
-        moves, ending = log_success_returning(
-            links.float(), stops.float(), lesson.target, lesson.good, lesson.valid
-        )
+            links, stops = self.policy(self.policy.tell(tokens, numbers, lesson.total), lesson.seen)
+        moves, ending = log_success_returning(links.float(), stops.float(), lesson.target, lesson.good, lesson.valid)
         share = self.update / train.updates
         turned = max(0.0, share - train.decide_from) / max(1.0 - train.decide_from, 1e-9)
         return following_loss(moves, ending, train.decide * min(1.0, 2.0 * turned))

@@ -1,8 +1,8 @@
 """An instruction as clauses, one per turn that it names and a last one that tells where to stop.
 
 The regular expressions of the agent ``rules`` (`policies.scripted.street_rules`) read the numbers, wider ones find the
-turns; a clause keeps its words too (`perception.street_words`), so that what the expressions miss can be learnt. The text of a
-clause begins after the turn before it and ends with the sentence of its own turn.
+turns; a clause keeps its words too (`perception.street_words`), so that what the expressions miss can be learnt. The
+text of a clause begins after the turn before it and ends with the sentence of its own turn.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ LARGEST = 6
 STREET_END = LARGEST + 1
 """`NUMBER` of a turn where the street ends."""
 _SOFT = (
-    r"(?:a |an |the |your |this |that |another |yet another |one |very |sharp |hard |slight |slightly |small |soft |quick |"
-    r"immediate |immediately |first |second |third |fourth |1st |2nd |3rd |next |last |final |possible |available |"
-    r"direct |full |to the )"
+    r"(?:a |an |the |your |this |that |another |yet another |one |very |sharp |hard |slight |slightly |small |soft |"
+    r"quick |immediate |immediately |first |second |third |fourth |1st |2nd |3rd |next |last |final |"
+    r"possible |available |direct |full |to the )"
 )
 _TURN = re.compile(
     # After 'once you turn left' the turn was told before.
@@ -53,7 +53,7 @@ class Clauses(NamedTuple):
     """(N, K, `NUMBERS`) int8: side (-1 left, 1 right, 0 for the last clause); junction since the turn before at which
     to turn or stop (0 unknown, `STREET_END`); junctions to pass before that; steps to the stop after them (0 unknown).
     """
-    count: np.ndarray
+    total: np.ndarray
     """(N,) int64 clauses, from 1 to K."""
 
 
@@ -61,7 +61,7 @@ def read_clauses(texts: Sequence[str]) -> Clauses:
     """Return the clauses of some texts.
 
     >>> found = read_clauses(["Go through one light. At the next light turn left. Stop at the second corner."])
-    >>> found.count.tolist(), found.numbers[0, :2, :3].tolist()
+    >>> found.total.tolist(), found.numbers[0, :2, :3].tolist()
     ([2], [[-1, 2, 1], [0, 1, 0]])
     """
     numbers = np.zeros((len(texts), CLAUSES, NUMBERS), np.int8)

@@ -29,8 +29,8 @@ COUNTS = (
 """Columns of `Look.counts`. Since the last turn: junctions, junctions with double ones as one, those with a street to
 the left and to the right, panoramas of the leg; ``walked``: panoramas since a junction; ``visited``: of the way;
 ``block``, ``before``: panoramas of the block just passed and of the leg before; the next four: what leads where here;
-``style`` 1: the episode began along a link; ``step``: actions played; ``span``: panoramas since the junction before this
-panorama, as far as one may return."""
+``style`` 1: the episode began along a link; ``step``: actions played; ``span``: panoramas since the junction before, as
+far as one may return."""
 C = {name: number for number, name in enumerate(COUNTS)}
 
 State = dict[str, np.ndarray]
@@ -111,8 +111,9 @@ def look(state: State, vector: np.ndarray, traffic: np.ndarray | None, reset: np
     own = [state[name] for name in COUNTS[1:12]]
     columns = [start, *own, crossing, left, straight, right, step, span]
     counts = np.stack([np.asarray(column, np.int16) for column in columns], axis=1)
-    angles, toward, turned = (item.astype(np.int16) for item in (angles, toward, turned))
-    return state, Look(decides, counts, angles, sides, toward, ways, turned, there, returning & (state["back"] == 0))
+    degrees = [item.astype(np.int16) for item in (angles, toward, turned)]
+    returned = returning & (state["back"] == 0)
+    return state, Look(decides, counts, degrees[0], sides, degrees[1], ways, degrees[2], there, returned)
 
 
 def act(state: State, seen: Look, chosen: np.ndarray, side: np.ndarray) -> tuple[State, np.ndarray]:

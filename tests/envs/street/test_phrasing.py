@@ -5,8 +5,9 @@ import re
 import numpy as np
 import pytest
 
-from embodied_mem.envs.street.course import find_junctions, find_legs, stroll
+from embodied_mem.envs.street.course import LEADS_BACK, NO_LINK, find_junctions, find_legs, link_sides, stroll
 from embodied_mem.envs.street.env import BatchedStreet
+from embodied_mem.envs.street.graph import StreetGraph
 from embodied_mem.envs.street.landmarks import place_landmarks
 from embodied_mem.envs.street.phrasing import say
 from embodied_mem.envs.street.town import town_graph
@@ -84,3 +85,28 @@ def test_the_environment_plays_varied_texts_and_shows_motion_and_traffic():
     assert not env.privileged()["street_reached"].any()
     with pytest.raises(UsageError, match="language"):
         BatchedStreet(1, language="french")
+
+
+def test_a_jog_at_a_junction_is_no_turn_and_the_middle_link_leads_straight_on():
+    """A street to the north leaves its junction at 40 degrees and bends back; the middle one of three links is it."""
+    xz = np.zeros((9, 2))
+    route = [0, 1, 2, 3, 4, 5, 6]
+    heads = {(0, 1): 0, (1, 2): 0, (2, 3): 0, (3, 4): 40, (4, 5): 0, (5, 6): 0, (3, 7): 75, (3, 8): 320}
+    links = [(a, head, b) for (a, b), head in heads.items()] + [
+        (b, (head + 180) % 360, a) for (a, b), head in heads.items()
+    ]
+    graph = StreetGraph([str(k) for k in range(9)], xz, np.array(links))
+    (junction,) = find_junctions(graph, route)
+    assert (junction.place, junction.turn) == (3, 0) and junction.left and junction.straight and junction.right
+    (turned,) = find_junctions(graph, [0, 1, 2, 3, 7])
+    assert turned.turn == 1
+
+
+def test_sides_of_links():
+    bends = np.array([[-178, -38, 49, 67], [-90, 95, 180, 0], [10, 85, 179, 0], [-2, 180, 0, 0]])
+    there = np.array([[True] * 4, [True, True, True, False], [True, True, True, False], [True, True, False, False]])
+    found = link_sides(bends, bends, there)
+    assert found[0].tolist() == [LEADS_BACK, -1, 0, 1], "of three the middle one leads straight on"
+    assert found[1].tolist() == [-1, 1, LEADS_BACK, NO_LINK], "a T"
+    assert found[2].tolist() == [0, 1, LEADS_BACK, NO_LINK], "a side street"
+    assert found[3].tolist() == [0, LEADS_BACK, NO_LINK, NO_LINK]

@@ -47,7 +47,7 @@ def test_walks_lead_to_the_goal_and_beyond():
         assert walks.open[row, np.arange(end), taken].all(), "what the teacher takes may be chosen"
     lesson = walks.batch(np.array([3, 70]))
     assert lesson.valid.sum(1).tolist() == walks.lengths[[3, 70]].tolist()
-    assert lesson.tokens.shape[:2] == lesson.numbers.shape[:2] and lesson.tokens.shape[1] == lesson.count.max()
+    assert lesson.tokens.shape[:2] == lesson.numbers.shape[:2] and lesson.tokens.shape[1] == lesson.total.max()
 
 
 def test_a_resumed_run_ends_with_the_same_weights(tmp_path):
@@ -89,7 +89,7 @@ def test_a_preset_file_trains_and_its_bundle_is_evaluated_with_controls(tmp_path
 def test_blind_followers_do_not_see_what_they_are_blind_to():
     config = LessonConfig(routes=12, texts=1, styles=("map2seq",))
     lesson = record_walks("embodied_mem/Street-v0", {}, config).batch(np.arange(12))
-    told_of = (lesson.tokens, lesson.numbers, lesson.count)
+    told_of = (lesson.tokens, lesson.numbers, lesson.total)
     for change, blind in (({"agent.memory": "none"}, "counts"), ({"agent.graph": False}, "angles")):
         module = build_follower(small(**change)).eval()
         seen = lesson.seen

@@ -9,7 +9,7 @@ from embodied_mem.policies.navigation.clauses import CLAUSES, NUMBER, PASSED, SI
 def test_a_text_becomes_a_clause_per_turn_and_one_for_the_stop():
     text = "Pass two lights. At the next light turn right. Go to the end of the street and turn left. Stop 3 steps on."
     found = read_clauses([text])
-    own = found.numbers[0, : found.count[0]]
+    own = found.numbers[0, : found.total[0]]
     assert own[:, SIDE].tolist() == [1, -1, 0]
     assert own[0, [NUMBER, PASSED]].tolist() == [3, 2] and own[1, NUMBER] == STREET_END and own[2, STEPS] == 3
     words = concepts()
@@ -19,11 +19,13 @@ def test_a_text_becomes_a_clause_per_turn_and_one_for_the_stop():
 
 
 def test_orienting_oneself_is_no_turn():
-    found = read_clauses(["Turn left so the wall is on your right. Turn right at the light.", "Turn left at the light."])
-    assert found.count.tolist() == [2, 2] and found.numbers[:, 0, SIDE].tolist() == [1, -1]
+    found = read_clauses(
+        ["Turn left so the wall is on your right. Turn right at the light.", "Turn left at the light."]
+    )
+    assert found.total.tolist() == [2, 2] and found.numbers[:, 0, SIDE].tolist() == [1, -1]
 
 
 def test_a_text_without_turns_has_the_last_clause_alone_and_many_turns_are_cut():
     found = read_clauses(["", "Turn left. " * 30])
-    assert found.count.tolist() == [1, CLAUSES] and found.numbers[1, :, SIDE].tolist() == [-1] * (CLAUSES - 1) + [0]
+    assert found.total.tolist() == [1, CLAUSES] and found.numbers[1, :, SIDE].tolist() == [-1] * (CLAUSES - 1) + [0]
     assert found.tokens.dtype == np.uint8

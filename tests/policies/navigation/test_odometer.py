@@ -80,7 +80,9 @@ def test_a_turn_to_the_side_that_is_due_is_counted_and_begins_a_leg():
         returned=np.zeros(3, bool),
     )
     seen.counts[:, odometer.C["crossing"]] = 1
-    state = {name: np.full(3, 4, np.int32) for name in odometer.fresh_state(3)} | {name: np.zeros(3, np.int32) for name in ("todo", "back", "armed")}
+    state = {name: np.full(3, 4, np.int32) for name in odometer.fresh_state(3)} | {
+        name: np.zeros(3, np.int32) for name in ("todo", "back", "armed")
+    }
     state, action = odometer.act(state, seen, np.array([0, 2, 3]), np.array([-1, -1, -1]))
     assert action.tolist() == [odometer.LEFT, odometer.RIGHT, odometer.STOP]
     assert state["turns"].tolist() == [5, 4, 4] and state["leg"].tolist() == [0, 4, 4]
