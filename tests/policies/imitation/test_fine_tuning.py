@@ -129,6 +129,7 @@ def test_one_iteration_changes_every_part_but_the_ranges(small, told_later, tmp_
     assert torch.equal(after["actions.low"], before["actions.low"]) and heads["layers.2.weight"].any()
 
 
+@pytest.mark.full
 def test_a_run_changes_the_whole_policy_and_exports_one_that_acts_without_ray(small, told_later, tmp_path, local_ray):
     _, values = imitated(small, tmp_path / "first", rollouts=0, **{"agent.memory": "lstm"})
     result = train(written(values, tmp_path), out=tmp_path / "second")
@@ -142,6 +143,10 @@ def test_a_run_changes_the_whole_policy_and_exports_one_that_acts_without_ray(sm
     seen = {"vector": np.ones((2, 3), np.float32), "instruction": np.zeros((2, 16), np.uint8)}
     played = [agent.act(seen, agent.initial_state(2, seed=seed), np.ones(2, bool))[0] for seed in range(2)]
     assert np.array_equal(*played)
+
+
+def test_settings_that_do_not_fit_are_refused(small, told_later, tmp_path):
+    _, values = imitated(small, tmp_path / "first", updates=3, rollouts=0)
     with pytest.raises(UsageError, match="trained with other settings"):
         train(written(values, tmp_path), out=tmp_path / "third", **{"agent.expert.schedule.train_steps": 30})
     with pytest.raises(UsageError, match="acting 'mode'"):
