@@ -58,8 +58,8 @@ class BalletConfig:
     width: int = 64
     """Width of features and of the memory's output."""
     hidden: int = 64
-    """Rectified units between the show and its features. Most dances are symmetric: the mean of linear features over one
-    says nothing about it."""
+    """Rectified units between the show and its features. Most dances are symmetric: the mean of linear features over
+    one says nothing about it."""
     batch: int = 64
     """Episodes of an update."""
     pool: int = 16
