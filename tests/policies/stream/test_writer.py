@@ -97,6 +97,7 @@ def ray_running():
     ray.shutdown()
 
 
+@pytest.mark.full
 def test_ppo_moves_the_adapter_towards_what_is_asked(ray_running):
     config = WriterConfig(slots=SLOTS, iterations=8, batch=1600, envs=8, epochs=6, rate=2e-2)
     learned, shares = train_writer(draw, config)
