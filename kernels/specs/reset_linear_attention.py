@@ -63,11 +63,13 @@ def composed(
     q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: Tensor | None = None, *, reset: Tensor, S0: Tensor,
     S_init: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """The chunk form in torch operations; half types in float32."""
+    """A loop of steps on a CPU, the chunk form in torch operations on a GPU; half types in float32."""
     wide = [
         z.float() if z is not None and z.dtype != torch.float64 else z for z in (q, k, v, log_decay, beta, S0, S_init)
     ]
     q, k, v, log_decay, beta, S0, S_init = wide  # type: ignore[assignment]
+    if not q.is_cuda:
+        return oracle(q, k, v, log_decay, beta, reset=reset, S0=S0, S_init=S_init)
     return reference.run(q, k, v, log_decay, beta, reset, S0, S_init, 32)
 
 
