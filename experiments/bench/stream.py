@@ -233,7 +233,10 @@ def _answer(memory: StreamMemory, answerer: Answerer) -> float:
     """Return the CPU seconds of one question."""
     start = time.process_time()
     evidence = memory.snapshot().read(concepts_of(QUESTION), BUDGET)
-    answerer.answer(request_for(QUESTION, evidence, options=WALL_WORDS[:4], embeds=True))
+    takes = answerer.capabilities
+    answerer.answer(
+        request_for(QUESTION, evidence, options=WALL_WORDS[:4], embeds=takes.embeds, text=takes.text)
+    )
     return time.process_time() - start
 
 
