@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -57,6 +57,9 @@ class Lines(Sequence[Span]):
 
     def __len__(self) -> int:
         return self._count
+
+    def __iter__(self) -> Iterator[Span]:
+        return iter(self.rows())
 
     def __getitem__(self, index: Any) -> Any:
         return self.rows()[index]

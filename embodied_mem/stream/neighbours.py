@@ -70,7 +70,7 @@ def matching_cosines(entries: Sequence[Entry]) -> list[float]:
     if len(entries) < 2:
         return []
     tokens = gathered(entries)[0].reshape(len(entries), len(entries[0].tokens), -1)
-    sizes = np.sqrt(np.einsum("npd,npd->np", tokens, tokens))
+    sizes = np.linalg.norm(tokens, axis=2)
     products = np.einsum("npd,npd->np", tokens[:-1], tokens[1:])
     found: list[float] = (products / (sizes[:-1] * sizes[1:] + _EPS)).mean(1).tolist()
     return found
