@@ -161,7 +161,7 @@ def _answers(answerer: Answerer, recalled: Iterator[Recalled]) -> Record:
         began, wall = time.process_time(), time.perf_counter()
         q = got.question
         # the text of entries is nothing to an answerer of tokens
-        request = request_for(q.text, replace(got.evidence, text=()), options=q.options, embeds=True)
+        request = request_for(q.text, got.evidence, options=q.options, embeds=True, text=False)
         answer = answerer.answer(request)
         rows["answer_ms"].append(round(1000 * (time.process_time() - began), 4))
         rows["wall_ms"].append(round(1000 * (time.perf_counter() - wall) + got.wall_ms, 4))

@@ -100,8 +100,10 @@ class Asker:
         began = time.perf_counter()
         evidence = snapshot.read(query, self.budget)
         retrieve_ms = 1000 * (time.perf_counter() - began)
-        embeds = self.answerer.capabilities.embeds
-        request = request_for(question, evidence, options=options, embeds=embeds, system=SYSTEM + ASK)
+        takes = self.answerer.capabilities
+        request = request_for(
+            question, evidence, options=options, embeds=takes.embeds, text=takes.text, system=SYSTEM + ASK
+        )
         said = None if on_text is None else lambda text: on_text(unfinished(text))
         answer = self.answerer.stream(request, said)
         confidence = answer.confidence

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from embodied_mem.errors import UsageError
-from embodied_mem.stream.entry import Entry
+from embodied_mem.stream.entry import Entry, gathered
 
 _EPS = 1e-8
+_IN_TIME = attrgetter("t0", "t", "number")
 
 
 class KeyFrame(NamedTuple):
@@ -35,6 +37,43 @@ class Span(NamedTuple):
     t1: float
 
 
+class Lines(Sequence[Span]):
+    """Lines that are written when one is looked at: an answerer that reads tokens alone never does."""
+
+    def __init__(self, count: int, write: Callable[[], tuple[Span, ...]]) -> None:
+        """Say how many there are, and what writes them; it is called once, later, and gives the same whenever it is."""
+        self._count = count
+        self._write: Callable[[], tuple[Span, ...]] | None = write
+        self._rows: tuple[Span, ...] = ()
+
+    def rows(self) -> tuple[Span, ...]:
+        """Return all lines."""
+        write = self._write
+        if write is not None:
+            # two threads may both write, and then write the same
+            self._rows = write()
+            self._write = None
+        return self._rows
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Span]:
+        return iter(self.rows())
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.rows()[index]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Lines | tuple) and self.rows() == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(self.rows())
+
+    def __repr__(self) -> str:
+        return f"Lines{self.rows()!r}"
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What was recalled, in time order."""
@@ -45,8 +84,8 @@ class Evidence:
     """(M, 2) float64 seconds: first and last frame that a token stands for."""
     frames: tuple[KeyFrame, ...]
     """Key frames of what was recalled, each once."""
-    text: tuple[Span, ...]
-    """One line per entry recalled."""
+    text: Sequence[Span]
+    """One line per entry recalled, a tuple or `Lines`."""
     version: int
     """Version of the memory it was read from."""
     until_s: float
@@ -80,7 +119,7 @@ class Snapshot:
     @property
     def entries(self) -> tuple[Entry, ...]:
         """All entries, in time order."""
-        return tuple(sorted((e for part in self.stores.values() for e in part), key=lambda e: (e.t0, e.t, e.number)))
+        return tuple(sorted((e for part in self.stores.values() for e in part), key=_IN_TIME))
 
     def before(self, t_s: float) -> Snapshot:
         """Return the snapshot without what reaches beyond ``t_s`` seconds (a question about an earlier moment)."""
@@ -116,30 +155,48 @@ def assemble(ranked: Sequence[Entry], snapshot: Snapshot, budget: int | None) ->
 
     If not even the best fits, its tokens are averaged in groups down to the budget.
     """
-    room = sum(len(e.tokens) for e in ranked) if budget is None else budget
-    chosen: list[Entry] = []
-    for entry in ranked:
-        if len(entry.tokens) <= room:
-            chosen.append(entry)
-            room -= len(entry.tokens)
-    parts = {id(e): e.tokens for e in chosen}
+    chosen = _fitting(ranked, budget)
     if not chosen and ranked:
-        best = ranked[0]
-        groups = np.array_split(best.tokens, budget or 1)
-        parts[id(best)] = np.stack([group.mean(0) for group in groups])
-        chosen = [best]
-    chosen.sort(key=lambda e: (e.t0, e.t, e.number))
+        chosen = [ranked[0]]
+        groups = np.array_split(ranked[0].tokens, budget or 1)
+        tokens, sizes = np.stack([group.mean(0) for group in groups]), [len(groups)]
+    else:
+        chosen = in_time(chosen)
+        tokens, sizes = gathered(chosen) if chosen else (np.zeros((0, snapshot.width), np.float32), [])
+    times = np.array([[e.t0 for e in chosen], [e.t1 for e in chosen]], np.float64).T
     frames = {e.rgb_t: KeyFrame(e.rgb, e.rgb_t) for e in chosen if e.rgb is not None}
-    times = [(e.t0, e.t1) for e in chosen for _ in range(len(parts[id(e)]))]
-    rows = [parts[id(e)] for e in chosen]
     return Evidence(
-        tokens=torch.from_numpy(np.concatenate(rows)) if rows else torch.zeros(0, snapshot.width),
-        times=torch.tensor(times, dtype=torch.float64).reshape(-1, 2),
+        tokens=torch.from_numpy(tokens),
+        times=torch.from_numpy(np.repeat(times, sizes, axis=0)),
         frames=tuple(frames[t] for t in sorted(frames)),
-        text=tuple(Span(e.text or describe(e), e.t0, e.t1) for e in chosen),
+        text=Lines(len(chosen), lambda: tuple(Span(e.text or describe(e), e.t0, e.t1) for e in chosen)),
         version=snapshot.version,
         until_s=snapshot.until_s,
     )
+
+
+def _fitting(ranked: Sequence[Entry], budget: int | None) -> list[Entry]:
+    """Return the entries that fit, each whole, taken in order."""
+    if budget is None:
+        return list(ranked)
+    room, chosen = budget, []
+    for entry in ranked:
+        size = len(entry.tokens)
+        if size <= room:
+            chosen.append(entry)
+            room -= size
+            if not room:
+                break
+    return chosen
+
+
+def in_time(entries: Sequence[Entry]) -> list[Entry]:
+    """Return entries in the order of time: by first second, then by mean, then by number."""
+    # single numbers sort in a fifth of the time of triples, and nearly always tell all apart
+    found = sorted(entries, key=attrgetter("t0"))
+    if len({e.t0 for e in found}) < len(found):
+        found.sort(key=_IN_TIME)
+    return found
 
 
 def describe(entry: Entry) -> str:
@@ -157,16 +214,24 @@ def similarity(entries: Sequence[Entry], query: np.ndarray) -> np.ndarray:
     """Return (N,) float32: for each entry the best cosine of its tokens with ``query`` (D,)."""
     if not entries:
         return np.zeros(0, np.float32)
-    tokens = np.concatenate([e.tokens for e in entries])
-    starts = np.cumsum([0, *[len(e.tokens) for e in entries[:-1]]])
-    scale = np.linalg.norm(tokens, axis=1) * np.linalg.norm(query) + _EPS
-    return np.maximum.reduceat(tokens @ query / scale, starts)
+    tokens, sizes = gathered(entries)
+    fit = cosines(tokens, query)
+    if len(set(sizes)) == 1:
+        return fit.reshape(-1, sizes[0]).max(1)
+    return np.maximum.reduceat(fit, np.cumsum([0, *sizes[:-1]]))
+
+
+def cosines(rows: np.ndarray, query: np.ndarray) -> np.ndarray:
+    """Return (N,) float32 cosines of rows (N, D) with ``query`` (D,)."""
+    # one pass over the rows; np.linalg.norm makes an array of squares first
+    scale = np.sqrt(np.einsum("nd,nd->n", rows, rows)) * np.linalg.norm(query) + _EPS
+    return rows @ query / scale
 
 
 def by_similarity(entries: Sequence[Entry], query: np.ndarray) -> list[Entry]:
     """Return entries, the most similar to ``query`` first; among equals the latest."""
     order = np.argsort(-similarity(entries, query)[::-1], kind="stable")
-    return [entries[len(entries) - 1 - index] for index in order]
+    return [entries[index] for index in (len(entries) - 1 - order).tolist()]
 
 
 def spread(entries: Sequence[Entry], budget: int | None) -> list[Entry]:

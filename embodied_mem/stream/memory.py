@@ -31,7 +31,7 @@ from torch import Tensor
 from embodied_mem import registry
 from embodied_mem.config import from_dict
 from embodied_mem.errors import UsageError
-from embodied_mem.stream.entry import TEXT_BYTES, Entry, frozen, held_bytes, pack, unpack, wanted
+from embodied_mem.stream.entry import TEXT_BYTES, Entry, frozen, held_bytes, keys_of, pack, unpack, wanted
 from embodied_mem.stream.evidence import Evidence, Snapshot, assemble, by_similarity, spread
 
 
@@ -101,7 +101,7 @@ class StreamMemory(ABC):
         with self._lock:
             self._fits(values.shape, t_s, key_frame)
             rgb = None if key_frame is None else frozen(key_frame.copy())
-            rows = frozen(np.array(values, np.float32))
+            rows = frozen(np.array(values, np.float32, order="C"))
             self._shape = values.shape
             self._frame = self._frame if rgb is None else rgb.shape
             self._last_s = float(t_s)
@@ -256,4 +256,4 @@ def check_at_least(config: object, **least: float) -> None:
 
 def stack_keys(entries: Sequence[Entry], width: int) -> np.ndarray:
     """Return the mean tokens of entries, (N, D) float32."""
-    return np.stack([entry.key for entry in entries]) if entries else np.zeros((0, width), np.float32)
+    return keys_of(entries) if entries else np.zeros((0, width), np.float32)

@@ -5,6 +5,7 @@ import http.server
 import json
 import threading
 import time
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -22,6 +23,8 @@ from embodied_mem.stream.answerers import (
     request_for,
 )
 from embodied_mem.stream.answerers.choices import find_choice
+from embodied_mem.stream.evidence import Lines
+from embodied_mem.stream.memory import make_stream_memory
 
 OPTIONS = ("red cup", "cup", "a dog", "42")
 
@@ -268,3 +271,22 @@ def test_a_server_without_log_probabilities_is_asked_without_them(serve):
     for reason in ("status 400.*logprobs", "gives no log-probabilities"):
         with pytest.raises(AnswererError, match=reason):
             make_answerer("openai", url=stub.url, logprobs="always").answer(Request("q", ("x", "y")))
+
+
+def test_lines_are_written_only_for_who_reads_them():
+    memory, written = make_stream_memory("last_k", slots=4), []
+    for t in range(4):
+        memory.write(np.ones((1, 128), np.float32), float(t))
+    evidence = memory.read()
+
+    def write():
+        written.append(1)
+        return tuple(evidence.text)
+
+    lines = Lines(4, write)
+    asked = replace(evidence, text=lines)
+    takes = make_answerer("house-head").capabilities
+    request = request_for("where?", asked, embeds=takes.embeds, text=takes.text)
+    assert [type(part) for part in request.context] == [EmbedPart] and len(lines) == 4 and not written
+    assert len(request_for("where?", asked).context) == 4 and lines[1] == evidence.text[1] and written == [1]
+    assert lines == tuple(evidence.text) and hash(lines) == hash(tuple(lines))

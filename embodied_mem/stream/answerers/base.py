@@ -132,6 +132,8 @@ class Capabilities:
     video: bool = False
     embeds: bool = False
     logprobs: bool = False
+    text: bool = True
+    """False where lines of text are not read; they are then not written either."""
 
 
 class Answerer(ABC):
@@ -184,7 +186,13 @@ class Answerer(ABC):
 
 
 def request_for(
-    question: str, evidence: Evidence, *, options: Sequence[str] | None = None, embeds: bool = False, **more: Any
+    question: str,
+    evidence: Evidence,
+    *,
+    options: Sequence[str] | None = None,
+    embeds: bool = False,
+    text: bool = True,
+    **more: Any,
 ) -> Request:
     """Return the request for a question and its evidence: text and key frames in the order of time.
 
@@ -193,9 +201,11 @@ def request_for(
         evidence: what was recalled.
         options: answers to choose from, without letters.
         embeds: also give the tokens, for models that take them.
+        text: give the lines of text; a model that reads tokens alone has no use for them.
         more: other fields of `Request`.
     """
-    parts: list[tuple[float, int, Part]] = [(span.t0, 0, TextPart(*span)) for span in evidence.text]
+    lines = evidence.text if text else ()
+    parts: list[tuple[float, int, Part]] = [(span.t0, 0, TextPart(*span)) for span in lines]
     parts += [(frame.t_s, 1, ImagePart(frame.rgb, frame.t_s)) for frame in evidence.frames]
     context = [part for _, _, part in sorted(parts, key=lambda item: item[:2])]
     if embeds:

@@ -50,7 +50,7 @@ class HouseHeadAnswerer(Answerer):
     """Answers questions about painted houses from tokens of the encoder ``house``."""
 
     Config = HouseHeadConfig
-    capabilities = Capabilities(embeds=True, logprobs=True)
+    capabilities = Capabilities(embeds=True, logprobs=True, text=False)
 
     def __init__(self, config: HouseHeadConfig) -> None:
         """Load the weights.

@@ -22,7 +22,8 @@ from embodied_mem.errors import UsageError
 from embodied_mem.registry import register
 from embodied_mem.stream.entry import Entry, entry_bytes, frozen
 from embodied_mem.stream.evidence import Snapshot, spread
-from embodied_mem.stream.memory import StreamMemory, check_at_least
+from embodied_mem.stream.memory import StreamMemory, check_at_least, stack_keys
+from embodied_mem.stream.neighbours import Neighbours, cosines
 from embodied_mem.stream.surprise import Refine, SurpriseConfig, SurpriseSegmenter, refined
 
 
@@ -65,6 +66,7 @@ class EmLlm(StreamMemory):
         """Begin without events."""
         self.stores = {"events": [], "last": [], "open": []}
         self._segmenter = SurpriseSegmenter(self.config.surprise)
+        self._neighbours = Neighbours(cosines, self._merged)
 
     def capacity(self, tokens: int, width: int, extra: int) -> int:
         """Bytes of the events, of the frames of the last two, and of the segmenter."""
@@ -86,7 +88,7 @@ class EmLlm(StreamMemory):
         c, last, current = self.config, self.stores["last"], self.stores["open"]
         if last:
             frames = [*last, *current]
-            features = np.stack([frame.key for frame in frames])
+            features = stack_keys(frames, 0)
             cut = refined(features, 0, len(last), c.surprise.min_len, c.refine)
             if max(cut, len(frames) - cut) > c.surprise.max_len:
                 cut = len(last)
@@ -94,19 +96,18 @@ class EmLlm(StreamMemory):
             current = frames[cut:]
         self.stores["last"], self.stores["open"] = current, []
         events = self.stores["events"]
-        if len(events) > c.events:
-            keys = np.stack([event.key for event in events])
-            keys /= np.linalg.norm(keys, axis=1, keepdims=True) + 1e-8
-            place = int(np.einsum("nd,nd->n", keys[:-1], keys[1:]).argmax())
-            events[place : place + 2] = [self._merged(events[place], events[place + 1])]
+        self._neighbours.known(events)
+        self._neighbours.merge(events, c.events)
 
     def restored(self) -> None:
-        """Hand the segmenter its state."""
+        """Hand the segmenter its state, and compute the likeness of neighbouring events again."""
         self._segmenter = SurpriseSegmenter(self.config.surprise)
         self._segmenter.state = dict(self.arrays)
+        self._neighbours = Neighbours(cosines, self._merged)
+        self._neighbours.known(self.stores["events"])
 
     def _event(self, frames: Sequence[Entry]) -> Entry:
-        features = np.stack([frame.key for frame in frames])
+        features = stack_keys(frames, 0)
         chosen = representative(features, features.mean(0), self.config.represent)
         centre = frames[chosen[0]]
         return Entry(
@@ -144,7 +145,7 @@ class EmLlm(StreamMemory):
         events = [*snapshot.stores["events"], *present]
         if query is None or not events:
             return spread(events, budget)
-        scores = np.array([event.key @ query for event in events])
+        scores = stack_keys(events, len(query)) @ query
         hits = np.argsort(-scores, kind="stable")[: self.config.similar].tolist()
         more = contiguous(hits, self.config.contiguous, len(events))
         return [events[i] for i in (*hits, *more)]

@@ -83,6 +83,9 @@ class HippoMM(StreamMemory):
         self.stores = {"events": [], "open": [], "latest": []}
         # change of every open frame to the frame before it; frames of the open event; every n-th is held
         self.arrays = {"changes": np.zeros(0), "count": np.array([0, 1])}
+        # of every event: the greatest cosine to another one, and which; two numbers of an entry's fixed bytes
+        room = self.config.events + 1
+        self._alike, self._nearest = np.full(room, -np.inf), np.zeros(room, np.int64)
 
     def capacity(self, tokens: int, width: int, extra: int) -> int:
         """Bytes of the events and of the open one."""
@@ -143,13 +146,47 @@ class HippoMM(StreamMemory):
         self.stores["events"].append(self._event(frames))
         self.stores["open"] = rest
         self.arrays = {"changes": self.arrays["changes"][cut:], "count": np.array([len(rest), 1])}
-        events = self.stores["events"]
+        events, units = self.stores["events"], self._units()
+        self._compared(units, len(events) - 1)
         if len(events) > self.config.events:
-            keys = stack_keys(events, 0)
-            keys /= np.linalg.norm(keys, axis=1, keepdims=True) + _EPS
-            alike = keys @ keys.T
-            np.fill_diagonal(alike, -np.inf)
-            del events[min(divmod(int(alike.argmax()), len(events)))]
+            # of the most alike two the older stands first
+            self._leaves(int(self._alike[: len(events)].argmax()), units)
+
+    def _units(self) -> np.ndarray:
+        """Return the mean tokens of the events, of length 1, (N, D) float32."""
+        units = stack_keys(self.stores["events"], 0)
+        units /= np.linalg.norm(units, axis=1, keepdims=True) + _EPS
+        return units
+
+    def _compared(self, units: np.ndarray, place: int) -> None:
+        """Take up the event ``place``, beside those before it; its unit and theirs are the first rows of (N, D)."""
+        if place == 0:
+            return
+        alike, held, nearest = np.einsum("nd,d->n", units[:place], units[place]), self._alike, self._nearest
+        nearest[:place][alike > held[:place]] = place
+        np.maximum(held[:place], alike, out=held[:place])
+        nearest[place] = alike.argmax()
+        held[place] = alike[nearest[place]]
+
+    def _leaves(self, place: int, units: np.ndarray) -> None:
+        """Let an event go; what had it as the nearest looks for another."""
+        events, held, nearest = self.stores["events"], self._alike, self._nearest
+        for row in np.flatnonzero(nearest[: len(events)] == place).tolist():
+            others = np.einsum("nd,d->n", units, units[row])
+            others[[row, place]] = -np.inf
+            nearest[row] = others.argmax()
+            held[row] = others[nearest[row]]
+        del events[place]
+        held[place:-1], nearest[place:-1] = held[place + 1 :], nearest[place + 1 :]
+        held[-1] = -np.inf
+        nearest -= nearest > place
+
+    def restored(self) -> None:
+        """Compare the events with one another again."""
+        self._alike.fill(-np.inf)
+        units = self._units()
+        for place in range(len(units)):
+            self._compared(units, place)
 
     def _event(self, frames: list[Entry]) -> Entry:
         keys = stack_keys(frames, 0)

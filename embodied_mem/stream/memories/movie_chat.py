@@ -6,7 +6,7 @@
 
 MovieChat (Song et al. 2023, arXiv 2307.16449). The published code averages without counts, so that an entry of ten
 frames weighs as one, and compares by unnormalised products of mean tokens: ``weighted=False`` and
-``normalise=False`` give that. Only the two similarities beside a merge are computed again.
+``normalise=False`` give that. Similarities are kept; only the two beside a merge are computed again.
 
 A question about an earlier moment (breakpoint mode) is ``snapshot.before(t)``: nothing that reaches beyond t is in it.
 Weaker than the source: no learned queries compress what is read to 32 tokens; the budget of the read does.
@@ -15,15 +15,13 @@ Weaker than the source: no learned queries compress what is read to 32 tokens; t
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import numpy as np
+from functools import partial
 
 from embodied_mem.errors import UsageError
 from embodied_mem.registry import register
 from embodied_mem.stream.entry import Entry, entry_bytes, joined
 from embodied_mem.stream.memory import StreamMemory, check_at_least
-
-_EPS = 1e-8
+from embodied_mem.stream.neighbours import Neighbours, matching_cosines, products
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,7 @@ class MovieChat(StreamMemory):
     def start(self) -> None:
         """Begin with empty buffers."""
         self.stores = {"long": [], "short": []}
+        self._neighbours = _neighbours(self.config.normalise, self.config.weighted)
 
     def capacity(self, tokens: int, width: int, extra: int) -> int:
         """Bytes of both buffers."""
@@ -76,7 +75,13 @@ class MovieChat(StreamMemory):
             return
         long += merge_neighbours(short, c.merge_to, normalise=c.normalise, weighted=c.weighted)
         self.stores["short"] = []
-        self.stores["long"] = merge_neighbours(long, c.long_len, normalise=c.normalise, weighted=c.weighted)
+        self._neighbours.known(long)
+        self._neighbours.merge(long, c.long_len)
+
+    def restored(self) -> None:
+        """Compute the similarities in the long-term memory again."""
+        self._neighbours = _neighbours(self.config.normalise, self.config.weighted)
+        self._neighbours.known(self.stores["long"])
 
 
 def merge_neighbours(
@@ -84,23 +89,12 @@ def merge_neighbours(
 ) -> list[Entry]:
     """Return at most ``target`` entries: the most similar neighbours are joined until no more are left."""
     entries = list(entries)
-    if len(entries) <= target:
-        return entries
-    alike = [neighbour_similarity(a, b, normalise) for a, b in zip(entries, entries[1:])]
-    while len(entries) > target:
-        place = int(np.argmax(alike))
-        entries[place : place + 2] = [joined(entries[place], entries[place + 1], weighted=weighted)]
-        del alike[place]
-        for k in (place - 1, place):
-            if 0 <= k < len(alike):
-                alike[k] = neighbour_similarity(entries[k], entries[k + 1], normalise)
+    if len(entries) > target:
+        neighbours = _neighbours(normalise, weighted)
+        neighbours.known(entries)
+        neighbours.merge(entries, target)
     return entries
 
 
-def neighbour_similarity(a: Entry, b: Entry, normalise: bool) -> float:
-    """Return the mean cosine of matching tokens, or the product of the mean tokens."""
-    if not normalise:
-        return float(a.key @ b.key)
-    products = np.einsum("pd,pd->p", a.tokens, b.tokens)
-    sizes = np.linalg.norm(a.tokens, axis=1) * np.linalg.norm(b.tokens, axis=1)
-    return float((products / (sizes + _EPS)).mean())
+def _neighbours(normalise: bool, weighted: bool) -> Neighbours:
+    return Neighbours(matching_cosines if normalise else products, partial(joined, weighted=weighted))

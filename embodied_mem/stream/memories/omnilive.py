@@ -22,6 +22,7 @@ from embodied_mem.registry import register
 from embodied_mem.stream.entry import Entry, entry_bytes, frozen, joined
 from embodied_mem.stream.evidence import Snapshot, spread
 from embodied_mem.stream.memory import StreamMemory, check_at_least, stack_keys
+from embodied_mem.stream.neighbours import Neighbours, cosines
 
 _EPS = 1e-8
 
@@ -70,6 +71,7 @@ class OmniLive(StreamMemory):
         """Begin without clips."""
         # the latest frames are those of the open clip, and of `recent` where that is shorter
         self.stores = {"clips": [], "recent": [], "open": []}
+        self._neighbours = Neighbours(cosines, joined)
 
     def capacity(self, tokens: int, width: int, extra: int) -> int:
         """Bytes of the clips, and of the frames of the open one and before it."""
@@ -91,11 +93,13 @@ class OmniLive(StreamMemory):
         c, current, clips = self.config, self.stores["open"], self.stores["clips"]
         clips.append(compressed(current, c.slots))
         self.stores["recent"], self.stores["open"] = current[-c.recent :], []
-        if len(clips) > c.clips:
-            keys = stack_keys(clips, 0)
-            keys /= np.linalg.norm(keys, axis=1, keepdims=True) + _EPS
-            place = int(np.einsum("nd,nd->n", keys[:-1], keys[1:]).argmax())
-            clips[place : place + 2] = [joined(clips[place], clips[place + 1])]
+        self._neighbours.known(clips)
+        self._neighbours.merge(clips, c.clips)
+
+    def restored(self) -> None:
+        """Compute the likeness of neighbouring clips again."""
+        self._neighbours = Neighbours(cosines, joined)
+        self._neighbours.known(self.stores["clips"])
 
     def rank(self, snapshot: Snapshot, query: np.ndarray | None, budget: int | None) -> list[Entry]:
         """Return the selected clips, or the latest frames; without a query the overview."""

@@ -29,7 +29,7 @@ import torch
 from embodied_mem.errors import UsageError
 from embodied_mem.registry import register
 from embodied_mem.stream.entry import Entry
-from embodied_mem.stream.evidence import Evidence, Snapshot, Span
+from embodied_mem.stream.evidence import Evidence, Lines, Snapshot, Span
 from embodied_mem.stream.memory import StreamMemory, check_at_least
 
 _EPS = 1e-8
@@ -240,18 +240,21 @@ def _read(
         if query is None:
             rows = rows[np.linspace(0, len(rows) - 1, budget).round().astype(int)]
         else:
-            fit = (query[events["which"][rows]] * events["levels"][rows]).sum(1) * events["scale"][rows]
+            fit = (query.take(events["which"]) * events["levels"]).sum(1) * events["scale"]
+            fit = fit if len(rows) == len(fit) else fit[rows]
             rows = np.sort(rows[len(rows) - 1 - np.argsort(-fit[::-1], kind="stable")[:budget]])
     rows = rows[np.argsort(events["times"][rows, 0], kind="stable")]
     times, frames = events["times"][rows], events["weights"][rows]
     return Evidence(
         tokens=torch.from_numpy(decoded(events, width, rows)),
-        times=torch.from_numpy(times),
+        times=torch.from_numpy(times.copy()),
         frames=(),
-        text=tuple(
-            Span(f"{count:.0f} frames from {t0:.2f} s to {t1:.2f} s", t0, t1)
-            for count, (t0, t1) in zip(frames.tolist(), times.tolist())
-        ),
+        text=Lines(len(rows), partial(_lines, frames, times)),
         version=snapshot.version,
         until_s=snapshot.until_s,
     )
+
+
+def _lines(frames: np.ndarray, times: np.ndarray) -> tuple[Span, ...]:
+    rows = zip(frames.tolist(), times.tolist())
+    return tuple(Span(f"{count:.0f} frames from {t0:.2f} s to {t1:.2f} s", t0, t1) for count, (t0, t1) in rows)

@@ -15,7 +15,9 @@ and at the coarsest depth the two most similar neighbours become one.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, replace
+from heapq import heapify, heappop, heappush
 
 import numpy as np
 
@@ -23,9 +25,10 @@ from embodied_mem.errors import UsageError
 from embodied_mem.registry import register
 from embodied_mem.stream.entry import Entry, entry_bytes, joined
 from embodied_mem.stream.evidence import Snapshot, similarity, spread
-from embodied_mem.stream.memory import StreamMemory, check_at_least, stack_keys
+from embodied_mem.stream.memory import StreamMemory, check_at_least
+from embodied_mem.stream.neighbours import Neighbours, cosines
 
-_EPS = 1e-8
+_Node = tuple[float, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class VideoLucy(StreamMemory):
     def start(self) -> None:
         """Begin with an empty tree."""
         self.stores = {f"depth{depth}": [] for depth in range(len(self.config.spans))}
+        self._neighbours = Neighbours(cosines, joined)
 
     def capacity(self, tokens: int, width: int, extra: int) -> int:
         """Bytes of the nodes at every depth."""
@@ -76,18 +80,17 @@ class VideoLucy(StreamMemory):
                 nodes[-1] = joined(nodes[-1], entry)
             else:
                 nodes.append(replace(entry, tokens=entry.tokens))
-            if len(nodes) > self.config.nodes:
-                self._make_room(nodes, coarsest=depth == 0)
+                if depth == 0:
+                    # the open interval is not merged: it still changes
+                    self._neighbours.known(nodes[:-1])
+                    self._neighbours.merge(nodes, self.config.nodes - 1)
+                elif len(nodes) > self.config.nodes:
+                    del nodes[0]
 
-    @staticmethod
-    def _make_room(nodes: list[Entry], coarsest: bool) -> None:
-        if not coarsest:
-            del nodes[0]
-            return
-        keys = stack_keys(nodes[:-1], 0)
-        keys /= np.linalg.norm(keys, axis=1, keepdims=True) + _EPS
-        place = int(np.einsum("nd,nd->n", keys[:-1], keys[1:]).argmax()) if len(keys) > 1 else 0
-        nodes[place : place + 2] = [joined(nodes[place], nodes[place + 1])]
+    def restored(self) -> None:
+        """Compute the likeness of the coarsest intervals again."""
+        self._neighbours = Neighbours(cosines, joined)
+        self._neighbours.known(self.stores["depth0"][:-1])
 
     def rank(self, snapshot: Snapshot, query: np.ndarray | None, budget: int | None) -> list[Entry]:
         """Return the nodes that the search left open, best first; without a query the coarsest ones."""
@@ -105,22 +108,28 @@ def backtrack(levels: list[tuple[Entry, ...]], query: np.ndarray, steps: int) ->
         query: (D,) float32.
         steps: nodes opened at most; a node is never opened twice.
     """
-    fits = [similarity(nodes, query) for nodes in levels]
-    open_nodes = [(float(fit), 0, place) for place, fit in enumerate(fits[0])]
-    for _ in range(steps):
-        inner = [node for node in open_nodes if node[1] + 1 < len(levels)]
-        for node in sorted(inner, key=lambda item: -item[0]):
-            _, depth, place = node
-            parent = levels[depth][place]
-            below = [
-                (float(fits[depth + 1][i]), depth + 1, i)
-                for i, child in enumerate(levels[depth + 1])
-                if child.t0 >= parent.t0 and child.t1 <= parent.t1
-            ]
-            if below:
-                open_nodes.remove(node)
-                open_nodes += below
-                break
-        else:
-            break
-    return [levels[depth][place] for _, depth, place in sorted(open_nodes, key=lambda item: (-item[0], -item[1]))]
+    fits = [similarity(nodes, query).tolist() for nodes in levels]
+    starts, ends = ([[getattr(node, name) for node in nodes] for nodes in levels] for name in ("t0", "t1"))
+    # a node is (-fit, -depth, when it joined the candidates, place): sorted, the order of what is returned
+    found: set[_Node] = {(-fit, 0, place, place) for place, fit in enumerate(fits[0])}
+    # what ends before the oldest node below it begins has lost its children
+    fertile = bisect_left(ends[0], starts[1][0]) if len(levels) > 1 and starts[1] else len(fits[0])
+    inner = [(-fit, fertile + i, 0, fertile + i) for i, fit in enumerate(fits[0][fertile:])]
+    heapify(inner)
+    count = len(found)
+    while steps and inner:
+        fit, number, depth, place = heappop(inner)
+        # nodes of a depth follow each other, so the children of a parent do
+        first = bisect_left(starts[depth + 1], starts[depth][place])
+        last = bisect_right(ends[depth + 1], ends[depth][place])
+        if first >= last:
+            continue
+        steps -= 1
+        found.remove((fit, -depth, number, place))
+        for child in range(first, last):
+            fit = -fits[depth + 1][child]
+            found.add((fit, -depth - 1, count, child))
+            if depth + 2 < len(levels):
+                heappush(inner, (fit, count, depth + 1, child))
+            count += 1
+    return [levels[-depth][place] for _, depth, _, place in sorted(found)]
