@@ -30,6 +30,8 @@ __all__ = ["Landmarks", "Recall"]
 DIM = 64
 LEAF, TAU = 1.0, 0.7
 """Side of the octree leaf that a thing is filed under, metres; cosine from which an answer counts."""
+SEEN = 0.5
+"""Metres before a thing at which a line of sight to it may end: its own leaves."""
 _DEPTH = 8
 HEIGHT = torch.tensor([0.0, -0.75, 0.0])
 """From the camera's height to that of the scan's walls in the octree."""
@@ -148,18 +150,26 @@ class Landmarks:
         source = "long" if bool(good.any()) else "none"
         return Recall(source, held.places[good][:, [0, 2]].double().numpy(), cosine[good].numpy())
 
-    def route(self, row: int, target: np.ndarray, state: State) -> np.ndarray:
-        """Return the places (L, 2) of the nodes from the current one to that nearest to ``target`` (2,), by A*."""
+    def route(self, row: int, target: np.ndarray, state: State, octree: Octree) -> tuple[np.ndarray, float]:
+        """Return the places (L, 2) of nodes towards ``target`` (2,) by A*, and their way in metres.
+
+        The last node is the nearest from which the target can be seen in the octree; (0, 2) and inf where none is.
+        """
         graph = select(state["graph"], torch.tensor([row]))
-        known = graph["time"][0] >= 0
-        places = graph["place"][0][:, [0, 2]]
-        apart = (places - torch.from_numpy(target).float()).norm(dim=1).masked_fill(~known, torch.inf)
-        if not bool(known.any()):
-            return np.zeros((0, 2))
-        end = int(apart.argmin())
-        bound = (places - places[end]).norm(dim=1)
-        path = a_star(graph["weight"][0], int(graph["node"][0]), end, bound)
-        return places[path].double().numpy().reshape(-1, 2)
+        known = (graph["time"][0] >= 0).nonzero()[:, 0]
+        end = torch.tensor([target[0], 0.0, target[1]]).float()
+        way = end - graph["place"][0, known]
+        apart = way.norm(dim=1)
+        if not len(known):
+            return np.zeros((0, 2)), float("inf")
+        _, metres = ray(octree.voxels, graph["place"][0, known] + HEIGHT, way + 1e-6, float(apart.max()) + 1e-6)
+        apart = apart.masked_fill(metres < apart - SEEN, torch.inf)
+        best = int(known[apart.argmin()])
+        bound = (graph["place"][0] - graph["place"][0, best]).norm(dim=1)
+        path = a_star(graph["weight"][0], int(graph["node"][0]), best, bound) if bool(apart.isfinite().any()) else []
+        places = graph["place"][0, path][:, [0, 2]].double().numpy().reshape(-1, 2)
+        long = np.linalg.norm(np.diff(places, axis=0), axis=1).sum() + float(apart.min()) if path else np.inf
+        return places, float(long)
 
     def stalest(self, row: int, state: State) -> np.ndarray:
         """Return the place (2,) of the node that was visited longest ago."""

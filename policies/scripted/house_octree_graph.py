@@ -44,7 +44,7 @@ NO_BODY = np.ones((1, 1), bool)
 REACH, ARRIVED = 0.92, 0.75
 """Metres within which the scan must show a goal to call it (the task allows 1.0), and that are walked up to."""
 LOCAL = 4.0
-"""Metres beyond which a place is walked to along the graph."""
+"""Metres of way beyond which a place is walked to along the graph."""
 LOOKING_DOWN = 0.4
 """Look angle in ``vector`` from which low things near by are in view."""
 SHUNNED = 4
@@ -207,8 +207,9 @@ class HouseOctreeGraph:
     def _to_goal(self, row: int, state: State, pose: np.ndarray, found: np.ndarray, floor: Floor) -> np.ndarray | None:
         """Return actions towards the recalled places (m, 2); floor not seen yet counts as free."""
         apart = np.linalg.norm(found - pose[:2], axis=1)
-        if apart.min() > LOCAL:
-            way = self.landmarks.route(row, found[apart.argmin()], state["memory"])
+        way, metres = self.landmarks.route(row, found[apart.argmin()], state["memory"], state["octree"][row])
+        # by the way, not by the straight line: whichever changes as one walks, only the former never turns one back
+        if LOCAL < metres < np.inf:
             ahead = [place for place in way[1:] if np.linalg.norm(place - pose[:2]) <= LOCAL]
             if ahead:
                 steps = _walk(floor, pose, floor.near(np.array(ahead[-1:]), 0.4), unknown=False)
