@@ -128,11 +128,13 @@ def floor_of(octree: Octree, here: np.ndarray) -> Floor:
 def leaves_of(octree: Octree) -> np.ndarray:
     """Return (L, 3) float: x, z metres of every column of leaves, and the height of its highest solid one (-1: floor).
 
-    Heights are metres above the floor.
+    Heights are metres above the floor; ceilings are left out, so that one sees in from above.
     """
     held = octree.voxels
     cells = morton.decode(held.codes).numpy() - (1 << (DEPTH - 1))
-    height = np.where(held.tokens[:, 0].numpy() > 0.5, cells[:, 1] * CELL + EYE, -1.0)
+    below = cells[:, 1] <= TOP_LEVEL
+    cells, full = cells[below], held.tokens[:, 0].numpy()[below] > 0.5
+    height = np.where(full, cells[:, 1] * CELL + EYE, -1.0)
     columns, group = np.unique(cells[:, [0, 2]], axis=0, return_inverse=True)
     highest = np.full(len(columns), -1.0)
     np.maximum.at(highest, group.ravel(), height)
