@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from embodied_mem.experiments.memory_atlas import markdown
+from embodied_mem.experiments.navigation.table import rows_of
 from embodied_mem.experiments.question_tables import render_questions
 from embodied_mem.files import atomic_write_text, read_json
 
@@ -36,6 +37,9 @@ def render(result: Mapping[str, Any]) -> str:
     lines.append("")
     if "memories" in result["config"] and result["command"] == "eval":
         lines += [*render_questions(result), *(f"- {note}" for note in result["notes"])]
+        return "\n".join(lines).rstrip() + "\n"
+    if result["config"].get("by_setting"):
+        lines += [*rows_of(result["tasks"]), *(f"- {note}" for note in result["notes"])]
         return "\n".join(lines).rstrip() + "\n"
     if not result["controls"]:
         lines += [*_metrics(result["metrics"]), ""]

@@ -14,6 +14,7 @@ from embodied_mem.viewer.load import Trace
 from embodied_mem.viewer.phases import phase_color, phase_of
 from embodied_mem.viewer.pictures import as_frames, frames_uri, sprite
 from embodied_mem.viewer.reads import heats, main_heat, strongest
+from embodied_mem.viewer.spatial import draw_memory
 from embodied_mem.viewer.topdown import draw_map, positions
 from embodied_mem.viewer.tracks import draw_tracks
 
@@ -44,6 +45,7 @@ def episode_card(trace: Trace) -> str:
     ]
     if not seen:
         parts.append('<p class="muted">What the memory attended to was not recorded for this condition.</p>')
+    parts.append(draw_memory(facts, arrays))
     parts.append(_strip(frames, arrays))
     parts.append("</article>")
     return "".join(parts)

@@ -15,6 +15,7 @@ from embodied_mem.files import atomic_file
 from embodied_mem.viewer.load import Trace, find_runs
 from embodied_mem.viewer.pictures import as_frames
 from embodied_mem.viewer.reads import heats, main_heat, strongest
+from embodied_mem.viewer.spatial import ARRAYS, CELL, to_house
 from embodied_mem.viewer.topdown import positions
 
 EYE = 1.5
@@ -86,6 +87,7 @@ def _log_episode(rr: ModuleType, recording: Any, trace: Trace) -> None:
             recording.log(f"{root}/way", rr.LineStrips3D([walked], radii=0.02))
             _log_pose(rr, recording, f"{root}/agent", place, float(steps[step].get("yaw") or 0.0))
             _log_reads(rr, recording, f"{root}/memory", place, reads[step], way)
+            _log_spatial(rr, recording, f"{root}/memory", arrays, step, steps[0])
         if frames is not None and step in kept:
             recording.log(f"{root}/agent/camera", rr.Image(frames[kept[step]]))
         recording.log(f"{root}/reward", rr.Scalars(float(arrays["reward"][step])))
@@ -140,6 +142,32 @@ def _log_reads(
     sizes = [0.03 + 0.12 * math.sqrt(share) for _, share in known]
     recording.log(f"{path}/places", rr.Points3D(ends, radii=sizes, colors=[255, 176, 32]))
     recording.log(f"{path}/links", rr.LineStrips3D([[place, end] for end in ends], radii=0.008, colors=[255, 176, 32]))
+
+
+def _log_spatial(
+    rr: ModuleType, recording: Any, path: str, arrays: Mapping[str, np.ndarray], step: int, first: Mapping[str, Any]
+) -> None:
+    """Log octree leaves, graph and recalled place of a spatial memory where the trace has them (`viewer.spatial`)."""
+    if any(name not in arrays for name in ARRAYS):
+        return
+    leaf = arrays["read_leaf"][step].astype(float)
+    leaf = leaf[np.isfinite(leaf[:, 0])]
+    place, height = to_house(leaf[:, :2], first), np.maximum(leaf[:, 2], 0.0)
+    centers = np.stack([-place[:, 0], height, place[:, 1]], 1)
+    colors = np.where(leaf[:, 2:] < 0, [[79, 143, 208]], [[93, 100, 112]]).astype(np.uint8)
+    recording.log(f"{path}/leaves", rr.Points3D(centers, radii=CELL / 2, colors=colors))
+    nodes = to_house(arrays["read_node"][step].astype(float), first)
+    held = np.isfinite(nodes[:, 0])
+    lines = [
+        [_world(nodes[a]), _world(nodes[b])] for a, b in np.argwhere(np.triu(arrays["read_edge"][step], 1)).tolist()
+    ]
+    recording.log(
+        f"{path}/graph/places", rr.Points3D([_world(node) for node in nodes[held]], radii=0.1, colors=[15, 143, 117])
+    )
+    recording.log(f"{path}/graph/ways", rr.LineStrips3D(lines, radii=0.02, colors=[15, 143, 117]))
+    recalled = to_house(arrays["read_recalled"][step].astype(float), first)
+    spots = [_world(recalled)] if np.isfinite(recalled).all() else []
+    recording.log(f"{path}/recalled", rr.Points3D(spots, radii=0.18, colors=[217, 130, 43]))
 
 
 def _world(point: Any) -> list[float]:

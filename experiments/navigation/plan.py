@@ -28,14 +28,14 @@ class Player:
     changes: dict[str, Any] = field(default_factory=dict)
     """What a trained agent changes in the preset."""
     controls: tuple[str, ...] = ()
-    """Controls that it is played under."""
+    """Controls that it is played under, on `CONTROLLED`."""
 
     @property
     def kind(self) -> str:
         """ "map", "sequence", "none" or "bound"."""
         if self.name in ("oracle map", "random"):
             return "bound"
-        if self.name.startswith("grid map") or self.name == "map, trained":
+        if self.name.startswith(("grid map", "octree")) or self.name == "map, trained":
             return "map"
         return "none" if self.name == "none" else "sequence"
 
@@ -44,9 +44,10 @@ def _memory(name: str, **options: Any) -> dict[str, Any]:
     return {"agent.memory": name, **{f"agent.memory_config.{key}": value for key, value in options.items()}}
 
 
-MAP = "grid map + planner"
+MAP = "octree + graph"
 PLAYERS = (
-    Player(MAP, agent="house-map", controls=("wiped:20",)),
+    Player(MAP, agent="house-octree-graph", controls=("wiped:20",)),
+    Player("grid map + planner", agent="house-map", controls=("wiped:20",)),
     Player("grid map, things forgotten", agent="house-map-forgetful"),
     Player("oracle map", agent="house-oracle"),
     Player("random", agent="random"),
@@ -100,3 +101,8 @@ class Setting:
 SETTINGS = tuple(
     [Setting(size, goals) for size in SIZES for goals in GOALS] + [Setting("small", 5, kinds) for kinds in (2, 5)]
 )
+CORE = ("small, 1 goal", "small, 4 goals", "small, 5 goals, 3 revisits", "small, 5 goals, 0 revisits")
+CORE += ("large, 4 goals", "large, 5 goals")
+"""Settings that are played unless others are named: within half an hour of CPU with one training seed."""
+CONTROLLED = "small, 4 goals"
+"""Setting with controls: an agent with a wiped map walks until the time is up, so they cost most."""

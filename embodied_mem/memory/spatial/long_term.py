@@ -108,6 +108,9 @@ class LongTermMemory(nn.Module):
     def __len__(self) -> int:
         return len(self._slots)
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._slots
+
     def nbytes(self) -> int:
         """Return the bytes of the tokens, rings, places and descriptors held."""
         tensors = (self._first, self._ring, self._place, self._descriptor, self._written, self._count)

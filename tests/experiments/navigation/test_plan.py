@@ -4,8 +4,8 @@ import numpy as np
 
 from embodied_mem.evaluation.casting import make_env
 from embodied_mem.experiments import tables
-from embodied_mem.experiments.navigation.plan import MAP, PLAYERS, SETTINGS, Setting
-from embodied_mem.experiments.navigation.run import main
+from embodied_mem.experiments.navigation.plan import CONTROLLED, CORE, MAP, PLAYERS, SETTINGS, Setting
+from embodied_mem.experiments.navigation.run import main, verdicts
 from embodied_mem.files import read_json
 
 
@@ -13,6 +13,7 @@ def test_settings_make_the_environments_they_name():
     assert len({item.name for item in SETTINGS}) == len(SETTINGS) and len({item.name for item in PLAYERS}) == len(
         PLAYERS
     )
+    assert {CONTROLLED, *CORE} <= {item.name for item in SETTINGS}
     for setting in (Setting("small", 1), Setting("small", 5, 2)):
         (task,) = setting.suite().tasks
         env = make_env(task, 1)
@@ -29,11 +30,24 @@ def test_cells_are_kept_and_the_map_stands_first(tmp_path):
     main(words)
     first = read_json(tmp_path / "found.json")
     cell = first["tasks"]["small, 1 goal"]
-    assert (
-        cell["metrics"]["success"]["n"] == 4 and "random" in cell["controls"] and f"{MAP}, wiped:20" in cell["controls"]
-    )
+    assert cell["metrics"]["success"]["n"] == 4 and list(cell["controls"]) == ["random"]
     stamp = (tmp_path / "work" / "random" / "small-1-goal" / "result.json").stat().st_mtime_ns
-    main(words)
+    main([*words, "--minutes", "0"])
     assert read_json(tmp_path / "found.json")["tasks"] == first["tasks"]
     assert (tmp_path / "work" / "random" / "small-1-goal" / "result.json").stat().st_mtime_ns == stamp
     assert "small, 1 goal" in tables.render(first)
+
+
+def test_a_verdict_compares_intervals_with_every_sequence_memory():
+    def spl(low, high):
+        return {"spl": {"mean": (low + high) / 2, "low": low, "high": high}}
+
+    names = [item.name for item in PLAYERS if item.kind == "sequence"]
+    cells = {
+        "small, 4 goals": {MAP: spl(0.6, 0.8), **{name: spl(0.0, 0.1) for name in names}},
+        "large, 5 goals": {MAP: spl(0.3, 0.5), names[0]: spl(0.2, 0.4)},
+        "small, 3 goals": {MAP: spl(0.6, 0.8), names[0]: spl(0.0, 0.1)},
+    }
+    four, five = verdicts(cells)
+    assert " apart from" in four and "not apart" not in four and "not played" not in four
+    assert "not apart from" in five and f"the highest {names[0]}" in five and "not played" in five
