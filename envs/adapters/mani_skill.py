@@ -106,9 +106,9 @@ class BatchedManiSkill(BatchedCopies):
 
     def _leave_out_cameras(self, copy: Any) -> None:
         # A picture costs more than a step, and ManiSkill has no option to draw some cameras only.
-        scene = getattr(copy.unwrapped, "scene", None)
-        for name in set(getattr(scene, "sensors", ())) - {CAMERAS[name] for name in self.sensors if name in CAMERAS}:
-            scene.sensors.pop(name)
+        drawn: dict[str, Any] = getattr(getattr(copy.unwrapped, "scene", None), "sensors", {})
+        for name in set(drawn) - {CAMERAS[name] for name in self.sensors if name in CAMERAS}:
+            drawn.pop(name)
 
     def _state(self, copy: Any, observed: dict[str, Any]) -> np.ndarray:
         """Return ``vector`` (S,) float32."""
