@@ -1,12 +1,15 @@
 """ManiSkill 3 (package ``mani_skill``): tasks on SAPIEN, one simulated world per copy.
 
 On a machine without a GPU SAPIEN needs Mesa's lavapipe >= 24.3 (``VK_ICD_FILENAMES``), even for state observations.
-``vector`` is joint positions and velocities of the arm; ``rgb`` is the base camera, ``rgb_wrist`` the hand's where the
-task has one. ManiSkill batches everything with a leading 1.
+``vector`` is joint positions and velocities of the arm and, where the task tells it, the pose of its hand (x, y, z in
+metres and a quaternion); ``rgb`` is the base camera, ``rgb_wrist`` the hand's where the task has one. Cameras that no
+sensor asks for are not drawn. ManiSkill batches everything with a leading 1.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gymnasium
@@ -57,9 +60,10 @@ class BatchedManiSkill(BatchedCopies):
         self.sensors = tuple(kwargs.get("sensors", ("vector", "instruction")))
         self._told_by: dict[int, dict[str, Any]] = {}
         self._first = self._make()
+        with own_tensors():
+            observed, _ = self._first.reset(seed=0)
         self._box = self._first.action_space
-        observed, _ = self._first.reset(seed=0)
-        self._size = len(_vector(observed))
+        self._size = len(self._state(self._first, observed))
         self.actions = self._box.shape[-1]
         super().__init__(num_envs, **{"sensors": self.sensors, **kwargs})
         self._copies[0] = self._first
@@ -74,30 +78,44 @@ class BatchedManiSkill(BatchedCopies):
     def _make(self) -> Any:
         mode: dict[str, Any] = {} if self.control is None else {"control_mode": self.control}
         pictures = any(name in CAMERAS for name in self.sensors)
-        return gymnasium.make(
-            self.task,
-            num_envs=1,
-            obs_mode="rgb" if pictures else "state_dict",
-            sim_backend="cpu",
-            render_backend="sapien_cpu",
-            **mode,
-        )
+        with own_tensors():
+            return gymnasium.make(
+                self.task,
+                num_envs=1,
+                obs_mode="rgb" if pictures else "state_dict",
+                sim_backend="cpu",
+                render_backend="sapien_cpu",
+                **mode,
+            )
 
     def _restart(self, copy: Any, seed: int, episode: int) -> tuple[dict[str, np.ndarray], str]:
-        observed, info = copy.reset(seed=seed)
+        with own_tensors():
+            observed, info = copy.reset(seed=seed)
+        self._leave_out_cameras(copy)
         self._told_by[id(copy)] = info
-        return self._seen_of(observed), _told(info) or self.instruction
+        return self._seen_of(copy, observed), _told(info) or self.instruction
 
     def _play(self, copy: Any, action: np.ndarray) -> Outcome:
-        observed, reward, terminated, truncated, info = copy.step(action[None])
+        with own_tensors():
+            observed, reward, terminated, truncated, info = copy.step(action[None])
         self._told_by[id(copy)] = info
         success = bool(as_array(info["success"]).reshape(-1)[0])
         # ManiSkill's own limit is left to `horizon`: it is registered elsewhere than in the spec.
         ended = bool(as_array(terminated).reshape(-1)[0])
-        return Outcome(self._seen_of(observed), float(as_array(reward).reshape(-1)[0]), ended, False, success)
+        return Outcome(self._seen_of(copy, observed), float(as_array(reward).reshape(-1)[0]), ended, False, success)
 
-    def _seen_of(self, observed: dict[str, Any]) -> dict[str, np.ndarray]:
-        seen = {"vector": _vector(observed)}
+    def _leave_out_cameras(self, copy: Any) -> None:
+        # A picture costs more than a step, and ManiSkill has no option to draw some cameras only.
+        drawn: dict[str, Any] = getattr(getattr(copy.unwrapped, "scene", None), "sensors", {})
+        for name in set(drawn) - {CAMERAS[name] for name in self.sensors if name in CAMERAS}:
+            drawn.pop(name)
+
+    def _state(self, copy: Any, observed: dict[str, Any]) -> np.ndarray:
+        """Return ``vector`` (S,) float32."""
+        return _vector(observed)
+
+    def _seen_of(self, copy: Any, observed: dict[str, Any]) -> dict[str, np.ndarray]:
+        seen = {"vector": self._state(copy, observed)}
         for name in self.sensors:
             if name in CAMERAS:
                 picture = as_array(observed["sensor_data"][CAMERAS[name]]["rgb"])[0]
@@ -111,9 +129,21 @@ class ManiSkill(SingleEnv):
     batched = BatchedManiSkill
 
 
+@contextmanager
+def own_tensors() -> Iterator[None]:
+    """Let ManiSkill make ordinary tensors: it writes into them later, which inference mode forbids."""
+    import torch
+
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
 def _vector(observed: dict[str, Any]) -> np.ndarray:
     agent = observed["agent"]
-    return np.concatenate([as_array(agent[key]).reshape(-1) for key in ("qpos", "qvel")]).astype(np.float32)
+    parts = [agent["qpos"], agent["qvel"]]
+    if "tcp_pose" in observed.get("extra", {}):
+        parts.append(observed["extra"]["tcp_pose"])
+    return np.concatenate([as_array(part).reshape(-1) for part in parts]).astype(np.float32)
 
 
 def _told(info: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from types import ModuleType, SimpleNamespace
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 
 from embodied_mem.envs.make import make_vec
@@ -55,7 +56,7 @@ def test_a_missing_package_is_named_with_what_installs_it(name):
     "name, tasks, episodes",
     [
         ("maniskill", 6, 100),
-        ("mikasa-robo", 4, 100),
+        ("mikasa-robo", 4, 50),
         ("robosuite", 5, 50),
         ("libero-spatial", 10, 50),
         ("libero-object", 10, 50),
@@ -75,22 +76,37 @@ def test_shell_game_is_skipped_with_its_reason_and_no_five_task_mean_is_claimed(
     assert not any("ShellGame" in task.name for task in suite.tasks)
     assert "ShellGameTouch-VLA-v0 is skipped" in suite.notes[0] and "YCB" in suite.notes[0]
     assert "not the published mean of five" in suite.notes[1]
+    with pytest.raises(UsageError, match="RememberColor task for objects"):
+        make_vec("MikasaRobo-v0", 1, task="InterceptMedium-VLA-v0", objects=True)
     with pytest.raises(UsageError, match="ShellGameTouch-VLA-v0 cannot be played: .*YCB"):
         make_vec("MikasaRobo-v0", 1, task="ShellGameTouch-VLA-v0")
 
 
 class Batched(gymnasium.Env):
-    """A world with ManiSkill's shapes: a leading 1 everywhere; it succeeds at step 3."""
+    """A world with ManiSkill's shapes: a leading 1 everywhere; it succeeds at step 3, after 1 of cue and 1 hidden."""
 
-    action_space = spaces.Box(-1.0, 1.0, (8,), np.float32)
+    cue_steps_per_env, empty_steps_per_env = np.array([1]), np.array([1])
+    initial_poses = {key: np.full((1, 3), float(key)) for key in (2, 0, 1)}
 
     def __init__(self, **options):
-        self.options = options
+        assert options["control_mode"] == "pd_ee_delta_pose"
+        self.action_space = spaces.Box(-1.0, 1.0, (7,), np.float32)
+        self.scene = SimpleNamespace(sensors={"base_camera": 0, "hand_camera": 0})
+        hand = SimpleNamespace(pose=SimpleNamespace(p=np.zeros((1, 3))))
+        self.agent = SimpleNamespace(tcp=hand, is_static=lambda limit: np.array([limit == 0.2]))
+        self.cubes = {key: SimpleNamespace(pose=SimpleNamespace(p=self.initial_poses[key])) for key in (1, 2)}
+        self.cubes[0] = SimpleNamespace(pose=SimpleNamespace(p=np.array([[0.5, 0.5, 999.0]])))
+        self.played = []
 
     def _seen(self):
         frames = {"rgb": np.full((1, 128, 128, 3), self.draw, np.uint8)}
         agent = {"qpos": np.full((1, 9), self.draw / 100, np.float32), "qvel": np.full((1, 9), self.t, np.float32)}
-        return {"agent": agent, "sensor_data": {"base_camera": frames, "hand_camera": frames}}
+        drawn = {name: frames for name in self.scene.sensors}
+        return {"agent": agent, "sensor_data": drawn, "extra": {"tcp_pose": np.ones((1, 7), np.float32)}}
+
+    @property
+    def elapsed_steps(self):
+        return np.array([self.t])
 
     def _info(self):
         return {
@@ -104,7 +120,9 @@ class Batched(gymnasium.Env):
         return self._seen(), self._info()
 
     def step(self, action):
-        assert action.shape == (1, 8)
+        # ManiSkill writes into tensors that it made before, which inference mode forbids.
+        assert action.shape == (1, 7) and not torch.is_inference_mode_enabled()
+        self.played.append(action[0])
         self.t += 1
         return self._seen(), np.array([0.5]), np.array([False]), np.array([False]), self._info()
 
@@ -118,14 +136,26 @@ def test_mikasa_with_a_fake_package(module):
         options = {"sensors": ("rgb", "rgb_wrist", "vector", "instruction"), "width": 32, "height": 32}
         env = make_vec("MikasaRobo-v0", 2, autoreset_mode="Disabled", **options)
         seen = begin(env, [0, 1])
-        assert seen["rgb"].shape == (2, 32, 32, 3) and seen["vector"].shape == (2, 18)
+        assert seen["rgb"].shape == (2, 32, 32, 3) and seen["vector"].shape == (2, 25)
         assert decode_text(seen["instruction"][0]) == "touch the colour shown"
-        assert env.unwrapped.privileged()["oracle_info"].shape == (2, 1)
+        facts = env.unwrapped.privileged()
+        assert facts["oracle_info"].shape == (2, 1) and facts["waits"].all() and facts["still"].all()
+        assert facts["tcp"].shape == (2, 3) and facts["cubes"][:, :, 0].tolist() == [[0.0, 1.0, 2.0]] * 2
         assert "oracle_info" not in seen and env.unwrapped.horizon == 25
         for step in range(3):
-            _, reward, terminated, _, info = env.step(np.zeros((2, 8), np.float32))
+            _, reward, terminated, _, info = env.step(np.ones((2, 7), np.float32))
             assert terminated.all() == (step == 2) and (reward == 0.5).all()
+            assert env.unwrapped.privileged()["waits"].any() == (step < 1)
         assert info["success"].all()
+        assert [move.any() for move in env.unwrapped.copy(0).unwrapped.played] == [False, False, True]
+        env.close()
+        options = {"sensors": ("rgb", "vector"), "hold": False, "objects": True}
+        env = make_vec("MikasaRobo-v0", 1, autoreset_mode="Disabled", **options)
+        seen = begin(env, [0])
+        assert seen["vector"][0, 25:].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 1]
+        env.step(np.ones((1, 7), np.float32))
+        world = env.unwrapped.copy(0).unwrapped
+        assert world.played[0].all() and list(world.scene.sensors) == ["base_camera"]
         env.close()
         result = evaluate("random", "mikasa-robo", tasks=["RememberColor3-VLA-v0"], episodes=2)
         assert result["metrics"]["success"]["mean"] == 1.0 and "skipped" in result["notes"][0]

@@ -5,8 +5,11 @@ import importlib.util
 import numpy as np
 import pytest
 
+from embodied_mem.envs.make import make_vec
 from embodied_mem.evaluation import load_suite
 from embodied_mem.evaluation.casting import make_env
+from embodied_mem.policies.imitation.episode import play_episodes
+from embodied_mem.policies.scripted.oracle import expert
 
 NEEDS = {
     "maniskill": ("mani_skill",),
@@ -41,4 +44,23 @@ def test_episodes_come_back_and_say_whether_they_succeeded(name):
         key = "vector" if "vector" in seen[0] else "rgb"
         runs.append(np.stack([obs[key] for obs in seen]).astype(np.float32))
     assert np.allclose(runs[0], runs[2], atol=1e-5) and not np.allclose(runs[0], runs[1], atol=1e-5)
+    env.close()
+
+
+@pytest.mark.parametrize("colours", [3, 5, 9])
+def test_mikasa_holds_the_arm_until_all_cubes_stand_and_its_expert_touches_the_right_one(colours):
+    for package in NEEDS["mikasa-robo"]:
+        pytest.importorskip(package)
+    env = make_vec("MikasaRobo-v0", 1, task=f"RememberColor{colours}-VLA-v0", autoreset_mode="Disabled")
+    begin(env, 0)
+    hidden, moved = [], []
+    while not hidden or hidden[-1]:
+        facts = env.unwrapped.privileged()
+        assert facts["cubes"].shape == (1, colours, 3) and 0 <= facts["oracle_info"][0, 0] < colours
+        hidden.append(facts["waits"][0])
+        moved.append(facts["tcp"][0])
+        env.step(np.ones((1, 7), np.float32))
+    assert 2 <= sum(hidden) <= 10 and np.allclose(moved, moved[0], atol=0.01)
+    assert not np.allclose(env.unwrapped.privileged()["tcp"][0], moved[0], atol=0.01)
+    assert all(episode.success for episode in play_episodes(env, expert("MikasaRobo-v0", env), 3, seed=0))
     env.close()
