@@ -101,8 +101,14 @@ class Setting:
 SETTINGS = tuple(
     [Setting(size, goals) for size in SIZES for goals in GOALS] + [Setting("small", 5, kinds) for kinds in (2, 5)]
 )
-CORE = ("small, 1 goal", "small, 4 goals", "small, 5 goals, 3 revisits", "small, 5 goals, 0 revisits")
-CORE += ("large, 4 goals", "large, 5 goals")
+CORE = (
+    "small, 1 goal",
+    "small, 4 goals",
+    "small, 5 goals, 3 revisits",
+    "small, 5 goals, 0 revisits",
+    "large, 4 goals",
+    "large, 5 goals",
+)
 """Settings that are played unless others are named: within half an hour of CPU with one training seed."""
 CONTROLLED = "small, 4 goals"
 """Setting with controls: an agent with a wiped map walks until the time is up, so they cost most."""

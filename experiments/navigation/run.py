@@ -123,14 +123,14 @@ def main(words: Sequence[str] | None = None) -> None:
     players = [item for item in PLAYERS if given.players == "all" or item.name in given.players.split("|")]
     settings = [item for item in SETTINGS if given.settings == "all" or item.name in given.settings.split("|")]
     cells: Cells = {item.name: {} for item in settings}
-    left: list[str] = []
+    left: dict[str, int] = {}
     began, seconds = time.process_time(), 0.0
     for player in players:
         agent = None
         for setting in settings:
             done = (cell_of(player, setting, given.work) / RESULT_FILE).is_file()
             if not done and time.process_time() - began >= 60 * given.minutes:
-                left.append(f"{player.name} on {setting.name}")
+                left[player.name] = left.get(player.name, 0) + 1
                 continue
             agent = agent or (None if done else find_agent(player, seeds, given.steps, given.work))
             found = play(player, setting, agent, given.episodes, given.work)
@@ -152,7 +152,8 @@ def main(words: Sequence[str] | None = None) -> None:
         }
         result = table(cells, {**config, "command_line": command}, seconds)
         if left:
-            result["notes"].append(f"not run: {'; '.join(left)}")
+            cells_left = "; ".join(f"{name} on {count} tasks" for name, count in left.items())
+            result["notes"].append(f"not played yet: {cells_left}")
         atomic_write_json(given.out, result)
 
 
