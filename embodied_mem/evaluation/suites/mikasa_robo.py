@@ -5,7 +5,7 @@ are a download of their own, so it is left out and no five-task mean is given: t
 Episodes, control of the hand and held phases are those of the package's own evaluation.
 
 No success of chance is stated: success counts at any step, so an arm that goes from cube to cube without knowing the
-cue scores more than one in K (``--agent memoryless-oracle`` measures it).
+cue can score more than one in K (``--agent memoryless-oracle`` measures it).
 """
 
 from __future__ import annotations
