@@ -32,7 +32,8 @@ PRESET = "repeat-previous"
 ENV = "embodied_mem.envs:embodied_mem/RepeatPrevious-v0"
 TASK = "RepeatPrevious-v0:easy"
 EPISODES = 200
-PEER = {"num_envs": 32, "n_steps": 128, "batch_size": 1024, "n_epochs": 4, "learning_rate": 1e-3, "gamma": 0.0}
+NUM_ENVS = 32
+PEER: dict[str, Any] = {"n_steps": 128, "batch_size": 1024, "n_epochs": 4, "learning_rate": 1e-3, "gamma": 0.0}
 """As our preset a discount of 0 (every answer is judged at once), 4,096 steps an iteration; its own clip and lambda."""
 POLICY = {"lstm_hidden_size": 128, "shared_lstm": True, "enable_critic_lstm": False, "net_arch": []}
 """One LSTM of 128 units for actor and critic, on a tanh layer of 64."""
@@ -82,9 +83,8 @@ def train_peer(seed: int, cpu_seconds: float) -> tuple[Any, int, float]:
 
     torch.set_num_threads(1)
     options = {"features_extractor_class": Features, **POLICY}
-    env = VectorAdapter(ENV, PEER["num_envs"])
-    arguments = {key: value for key, value in PEER.items() if key != "num_envs"}
-    model = RecurrentPPO("MlpLstmPolicy", env, policy_kwargs=options, device="cpu", seed=seed, **arguments)
+    env = VectorAdapter(ENV, NUM_ENVS)
+    model = RecurrentPPO("MlpLstmPolicy", env, policy_kwargs=options, device="cpu", seed=seed, **PEER)
     began = time.process_time()
     model.learn(10**9, callback=Budget())
     return model, int(model.num_timesteps), time.process_time() - began
@@ -102,17 +102,17 @@ def cell(row: str, seed: int, cpu_seconds: float, work: Path) -> dict[str, Any]:
         model, steps, seconds = train_peer(seed, cpu_seconds)
         agent: Any = PeerAgent(model)
     else:
-        limits = {"stop.cpu_seconds": cpu_seconds, "device": "cpu"}
+        limits: dict[str, Any] = {"stop.cpu_seconds": cpu_seconds, "device": "cpu"}
         trained = train(PRESET, seeds=[seed], out=folder / "run", **limits)["metrics"]
-        steps, seconds = (float(trained[key]["mean"]) for key in ("env_steps", "cpu_seconds"))
+        steps, seconds = int(trained["env_steps"]["mean"]), float(trained["cpu_seconds"]["mean"])
         agent = folder / "run"
     played = evaluate(agent, "probes", tasks=[TASK], seeds=[seed], episodes=EPISODES, device="cpu", out=folder / "play")
     lines = (folder / "play" / "episodes.jsonl").read_text().splitlines()
     record = {
         "return": [float(json.loads(line)["return"]) for line in lines],
         "mean": float(played["metrics"]["return"]["mean"]),
-        "env_steps": int(steps),
-        "cpu_seconds": round(float(seconds), 1),
+        "env_steps": steps,
+        "cpu_seconds": round(seconds, 1),
     }
     atomic_write_json(file, record)
     print(row, seed, {**record, "return": record["mean"]}, flush=True)
@@ -159,7 +159,7 @@ def main(words: Sequence[str] | None = None) -> None:
         "preset": PRESET,
         "seeds": seeds,
         "cpu_seconds": given.cpu_seconds,
-        "peer": {**PEER, **POLICY},
+        "peer": {"num_envs": NUM_ENVS, **PEER, **POLICY},
         "command_line": command,
     }
     atomic_write_json(given.out, table(records, config))

@@ -108,7 +108,7 @@ def gathered(entries: Iterable[Entry]) -> tuple[np.ndarray, list[int]]:
     """
     parts = [entry.tokens for entry in entries]
     sizes, width = [len(part) for part in parts], parts[0].shape[1]
-    rows = np.frombuffer(bytearray().join(parts), np.float32)
+    rows = np.frombuffer(bytearray().join(part.data for part in parts), np.float32)
     if len(rows) != sum(sizes) * width:
         raise UsageError(f"expected entries with tokens (P, {width}) float32, got other widths or dtypes")
     return rows.reshape(-1, width), sizes

@@ -69,7 +69,7 @@ def table(cells: Mapping[str, Mapping[str, dict[str, Any]]], config: dict[str, A
         tasks=tasks,
         seconds=seconds,
         notes=[
-            *verdicts(dict(cells)),
+            *verdicts(cells),
             "small: one room, 200 steps (100 for 1 goal); large: two or three rooms, 500 steps; goals of three kinds",
             f"trained rows: {config['steps']:,} steps of PPO with 3 goals in small houses, played as they are",
             "oracle map: knows the house and the place of every goal; octree and grid: nothing learnt",
@@ -77,7 +77,7 @@ def table(cells: Mapping[str, Mapping[str, dict[str, Any]]], config: dict[str, A
     )
 
 
-def verdicts(cells: Cells) -> list[str]:
+def verdicts(cells: Mapping[str, Mapping[str, dict[str, Any]]]) -> list[str]:
     """Return a line per task with four goals or more: whether the map's SPL lies above that of every sequence memory.
 
     Intervals of 95 %: "apart" where the lowest value of the map lies above the highest of every sequence memory.

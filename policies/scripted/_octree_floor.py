@@ -60,7 +60,8 @@ def views(
     free[:, SPAN, SPAN] = True
     hit = place[:, None] + way * (reach[:, :, None] + 0.02)
     solid = (reach > 0) & (reach < SIGHT)
-    points, real = points_from_depth(*(torch.from_numpy(value).double() for value in (depth, intrinsics, pose)), SIGHT)
+    seen, lens, eye = (torch.from_numpy(value).double() for value in (depth, intrinsics, pose))
+    points, real = points_from_depth(seen, lens, eye, SIGHT)
     found = []
     for row in range(m):
         floor = (np.argwhere(free[row]) - SPAN + middle[row]) * CELL

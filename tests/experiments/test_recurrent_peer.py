@@ -47,4 +47,4 @@ def test_a_finished_cell_is_read_and_the_table_has_both(tmp_path):
 def test_the_peer_learns_within_its_budget():
     pytest.importorskip("sb3_contrib")
     model, steps, seconds = peer.train_peer(0, 3.0)
-    assert 3.0 <= seconds < 6.0 and steps >= peer.PEER["num_envs"] * peer.PEER["n_steps"]
+    assert 3.0 <= seconds < 6.0 and steps >= peer.NUM_ENVS * peer.PEER["n_steps"]
