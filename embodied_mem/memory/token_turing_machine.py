@@ -186,7 +186,8 @@ class _Scores(nn.Module):
     def __init__(self, config: TokenTuringMachineConfig, tokens: int, choices: int, bias: bool) -> None:
         super().__init__()
         W = config.width
-        self.norm = nn.LayerNorm(W)
+        # where every token's score moves alike, a softmax over tokens cancels it
+        self.norm = nn.LayerNorm(W, bias=bias or config.summary == "mlp")
         self.places = nn.Parameter(torch.randn(tokens, W) * 0.5) if config.positions else None
         self.tokens = tokens
         self.mlp: nn.Module
@@ -221,10 +222,12 @@ class _Summary(nn.Module):
         # no bias: the softmax over tokens would cancel it
         self.scores, self.count = _Scores(config, tokens, count, bias=False), count
         self.keep: nn.Parameter | None = None
+        self.own: Tensor
         if keeps and config.positions:
             share = 2 ** (-1 / half_life_spread(config.shortest_half_life, config.longest_half_life, count))
             # the softmax over L tokens of equal scores but one gives that one its share
             self.keep = nn.Parameter(share.logit() + math.log(tokens - 1))
+            self.register_buffer("own", torch.eye(count, tokens), persistent=False)
 
     def macs(self) -> int:
         """Multiply-accumulates of one summary."""
@@ -234,7 +237,7 @@ class _Summary(nn.Module):
         """V (n, L, W) -> (n, p, W)."""
         scores = self.scores(V)
         if self.keep is not None:
-            scores = scores + F.pad(torch.diag(self.keep), (0, V.shape[1] - self.count))
+            scores = scores + self.keep.unsqueeze(-1) * self.own
         values = V.unflatten(-1, (scores.shape[1], -1)).transpose(1, 2)
         return (scores.softmax(-1) @ values).transpose(1, 2).flatten(2)
 
