@@ -210,8 +210,8 @@ class _Scores(nn.Module):
         scored = self.mlp(told)
         if self.queries is None:
             return scored.transpose(1, 2).unsqueeze(1)
-        keys = scored.unflatten(-1, (len(self.queries), -1)).permute(0, 2, 3, 1)
-        return self.queries @ keys * keys.shape[2] ** -0.5
+        keys = scored.unflatten(-1, (len(self.queries), -1))
+        return torch.einsum("nlhd,hcd->nhcl", keys, self.queries) * keys.shape[-1] ** -0.5
 
 
 class _Summary(nn.Module):

@@ -25,6 +25,8 @@ LEARNT_AT_LENGTH = 0.85
 # It holds nothing beyond the reach of its taps, and many of these episodes are longer: 0.74 was measured.
 WEAKER_AT_LENGTH = {("gated_associative_memory", "recall"): 0.65}
 NAMES = registry.names("memory")
+# 2e-2 is too much for these: they swing (token_turing_machine on rewrite: 0.69 with it, 1.00 with the smaller one).
+RATES = {"token_turing_machine": 5e-3, "dmn_episodic": 5e-3, "ttt": 5e-3}
 REWRITES = ("none", "lstm", "gru", "min_gru", "gated_delta", "episodic", "hierarchical")
 """Memories that learn both tasks in the short form; all do in the long one."""
 
@@ -72,7 +74,7 @@ def train(name: str, task: str, T: int, mean: int, updates: int) -> tuple[float,
     generator = torch.Generator().manual_seed(0)
     draw, width = TASKS[task]
     memory, head = make_memory(name, in_dim=width, out_dim=32), nn.Linear(32, CHOICES)
-    optimiser = torch.optim.Adam([*memory.parameters(), *head.parameters()], 2e-2)
+    optimiser = torch.optim.Adam([*memory.parameters(), *head.parameters()], RATES.get(name, 2e-2))
     accuracy, update = 0.0, 0
     while update < updates and accuracy < LEARNT + 0.03:
         x, resets, target, asked = draw(T, mean, generator)
