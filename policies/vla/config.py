@@ -183,6 +183,8 @@ class DecisionConfig:
     """Width of the layers."""
     layers: int = 2
     """Times that the one residual layer is applied. Published: 64 blocks with shared weights."""
+    sees_action: bool = True
+    """Show it its action before. Where demonstrations act on what they know all along, that action is a memory too."""
 
     def __post_init__(self) -> None:
         """Check the sizes."""

@@ -49,7 +49,8 @@ class DecisionPolicy(TokenPolicy):
         super().__init__(config, observation_space, action_space)
         c, p, A = config.decision, config.perception, self.action_dim
         H, K = c.hidden, c.bins
-        self.wish, self.did = nn.Linear(K, p.cognitive), nn.Linear(A, p.cognitive)
+        self.wish = nn.Linear(K, p.cognitive)
+        self.did = nn.Linear(A, p.cognitive) if c.sees_action else None
         self.join = nn.Linear(self.memory.perceptual * p.width + p.cognitive, H)
         self.layer = nn.Sequential(nn.LayerNorm(H), nn.Linear(H, 4 * H), nn.GELU(), nn.Linear(4 * H, H))
         self.norm = nn.LayerNorm(H)
@@ -132,7 +133,8 @@ class DecisionPolicy(TokenPolicy):
         return self.actions.restore(bins.read(self._choice(self._think(perceptual, cognitive)).float())).unsqueeze(1)
 
     def _told(self, cognitive: Tensor, returns: Tensor, previous: Tensor) -> Tensor:
-        return cognitive + self.wish(self._share(returns)) + self.did(previous)
+        told = cognitive + self.wish(self._share(returns))
+        return told if self.did is None else told + self.did(previous)
 
     def _think(self, perceptual: Tensor, cognitive: Tensor) -> Tensor:
         h = self.join(torch.cat([perceptual.flatten(-2), cognitive], -1))

@@ -61,7 +61,10 @@ def test_a_resumed_run_ends_with_the_same_weights(small, told_later, tmp_path, m
         ),
         ("dt_mem", {"agent.policy": "decision", "agent.memory_config.slots": 8}, True),
         ("none", {}, False),
-        ("none", {"agent.policy": "decision"}, False),
+        # the expert tells the cue at every step, so the action before is a memory of its own
+        ("none", {"agent.policy": "decision"}, True),
+        ("none", {"agent.policy": "decision", "agent.decision.sees_action": False}, False),
+        ("dt_mem", {"agent.policy": "decision", "agent.decision.sees_action": False}, True),
     ],
 )
 def test_only_a_memory_solves_what_must_be_remembered(small, told_later, tmp_path, memory, options, solves):
