@@ -137,7 +137,8 @@ def test_5_the_expert_solves_the_grid(grid, task):
 )
 @pytest.mark.parametrize("task", sorted(CHANCE))
 def test_5_only_a_memory_that_reaches_the_cue_returns(grid, tmp_path, task, memory, options, solves):
-    changes = {"agent.memory": memory, "rollouts": 400}
+    # attention to a cue frames ago starts late: at 200 updates two of the tasks are still near chance
+    changes = {"agent.memory": memory, "rollouts": 400, "updates": 700, "demos.episodes": 96}
     changes |= {f"agent.memory_config.{key}": value for key, value in options.items()}
     rate = train_imitation(run(grid, task, **changes), "grid", tmp_path / "run")["metrics"]["success"]["mean"]
     assert rate > 0.95 if solves else rate <= CHANCE[task] + 0.05
