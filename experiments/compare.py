@@ -1,5 +1,7 @@
 """Put evaluations of the same episodes side by side in one result: the first as the agent, the others beside it.
 
+Controls that the first was played with stay beside them.
+
 python -m embodied_mem.experiments.compare OUT.json LABEL=RESULT.json LABEL=RESULT.json ...
 """
 
@@ -33,18 +35,26 @@ def compare(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         if list(other["tasks"]) != list(first["tasks"]):
             raise UsageError(f"expected tasks {list(first['tasks'])} in {name!r}, got {list(other['tasks'])}")
     tasks = {
-        task: {**content, "controls": {name: other["tasks"][task]["metrics"] for name, other in others}}
+        task: {
+            **content,
+            "controls": _beside(content, {name: other["tasks"][task]["metrics"] for name, other in others}),
+        }
         for task, content in first["tasks"].items()
     }
     return {
         **first,
         "config": {**first["config"], "compared": {name: result["config"] for name, result in results.items()}},
-        "controls": {name: other["metrics"] for name, other in others},
+        "controls": _beside(first, {name: other["metrics"] for name, other in others}),
         "tasks": tasks,
         "seconds": sum(result["seconds"] for result in results.values()),
         "env_steps": sum(result["env_steps"] or 0 for result in results.values()),
         "notes": [f"the column agent is {label!r}; all columns played the same episodes", *first["notes"]],
     }
+
+
+def _beside(own: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """Return other columns, then the controls of the first result that none of them is named like."""
+    return {**others, **{name: value for name, value in own.get("controls", {}).items() if name not in others}}
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -42,13 +42,14 @@ def report(*paths: Path) -> dict[str, Any]:
         metrics[f"{case.get('classname')}::{case.get('name')}_seconds"] = metric(round(_seconds(case), 1))
     notes = sorted({_reason(case) for case, kind in zip(cases, kinds) if kind == "skipped"})
     config = {"command_line": "make test-full"}
+    joined = [f"joined from {len(paths)} files: every test counts as in the last one that has it"] if paths[1:] else []
     return make_result(
         "test",
         "full",
         config,
         metrics,
         seconds=sum(_seconds(case) for case in cases),
-        notes=["seconds are those of all tests, one after another", *(f"skipped: {note}" for note in notes)],
+        notes=["seconds are those of all tests, one after another", *joined, *(f"skipped: {note}" for note in notes)],
     )
 
 

@@ -18,9 +18,9 @@ import numpy as np
 
 from embodied_mem.envs.house.tasks.navigation import NavigationEnv
 from embodied_mem.envs.house.tasks.targets import TARGET_CLASS
-from embodied_mem.errors import UsageError
 from embodied_mem.geometry.grid import Grid
 from embodied_mem.geometry.motion import LEFT, MOVE, RIGHT, MotionModel, plan_motion, prepare
+from embodied_mem.policies.scripted._scan import require_scan
 from embodied_mem.registry import register
 
 SIZE, CELL = 256, 0.125
@@ -83,12 +83,7 @@ class HouseMap:
         Raises:
             UsageError: the observation lacks an entry, or the scan is another one.
         """
-        missing = [name for name in ("scan", "pose", "vector", "goal") if name not in obs]
-        if missing or obs["scan"].shape[1:] != (COLUMNS, 6):
-            raise UsageError(
-                f"house-map reads scan ({COLUMNS}, 6), pose, vector and goal of a House navigation task, "
-                f"got { ({name: np.shape(value) for name, value in obs.items()}) }"
-            )
+        require_scan("house-map", obs, ("scan", "pose", "vector", "goal"), COLUMNS)
         state = {name: value.copy() for name, value in state.items()}
         fresh = self.initial_state(1)
         for name, value in state.items():

@@ -27,13 +27,13 @@ import torch
 
 from embodied_mem.envs.house.tasks.navigation import NavigationEnv
 from embodied_mem.envs.house.tasks.targets import TARGET_CLASS
-from embodied_mem.errors import UsageError
 from embodied_mem.geometry.motion import LEFT, MOVE, RIGHT, MotionModel, plan_motion, prepare
 from embodied_mem.memory.spatial.frontiers import FREE, OCCUPIED, UNKNOWN, frontier_cells, frontier_groups
 from embodied_mem.memory.spatial.octree import Octree
 from embodied_mem.policies.rows import own_rows, put_rows
 from embodied_mem.policies.scripted._landmarks import Landmarks
 from embodied_mem.policies.scripted._octree_floor import CELL, DEPTH, Floor, disc, floor_of, grown, leaves_of, views
+from embodied_mem.policies.scripted._scan import require_scan
 from embodied_mem.registry import register
 
 COLUMNS, PLAN, REPLAN, IDLE = 180, 96, 8, 6
@@ -104,12 +104,7 @@ class HouseOctreeGraph:
         Raises:
             UsageError: the observation lacks an entry, or the scan is another one.
         """
-        missing = [name for name in READS if name not in obs]
-        if missing or obs["scan"].shape[1:] != (COLUMNS, 6):
-            raise UsageError(
-                f"house-octree-graph reads scan ({COLUMNS}, 6), {', '.join(READS[1:])} of a House navigation task, "
-                f"got { ({name: np.shape(value) for name, value in obs.items()}) }"
-            )
+        require_scan("house-octree-graph", obs, READS, COLUMNS)
         state = own_rows(state)
         rows = np.flatnonzero(reset)
         if len(rows):

@@ -28,6 +28,14 @@ def test_the_first_is_the_agent_and_the_others_its_columns(tmp_path):
     assert read_json(out)["env_steps"] == 20
 
 
+def test_controls_of_the_first_stay_beside_the_others():
+    wiped = {"wiped:5": {"success": metric(0.2, 0.1, 0.3, 200)}}
+    tasks = {"House": {"metrics": {"success": metric(0.9, 0.8, 1.0, 200)}, "controls": wiped}}
+    joined = compare.compare({"bank": result(0.9, controls=wiped, tasks=tasks), "none": result(0.4)})
+    assert list(joined["controls"]) == ["none", "wiped:5"] == list(joined["tasks"]["House"]["controls"])
+    assert joined["tasks"]["House"]["controls"]["wiped:5"]["success"]["mean"] == 0.2
+
+
 @pytest.mark.parametrize("changes", [{"seeds": [1]}, {"episodes": 100}, {"tasks": {"Other": {"metrics": {}}}}])
 def test_other_episodes_are_refused(changes):
     with pytest.raises(UsageError, match="expected"):
