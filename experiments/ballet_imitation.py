@@ -3,6 +3,7 @@
 python -m embodied_mem.experiments.ballet_imitation [--levels 2_delay16,4_delay16] [--memories hcam,lstm]
     [--seeds 0,1,2] [--updates N] [--minutes M] [--work runs/ballet-imitation] [--out FILE]
 
+A level with the ending ``-pixels`` (``2_delay16-pixels``) is seen as pictures.
 Every cell (level, memory, seed) trains one `MemoryAgent` on whole episodes of the oracle: cross-entropy at the three
 steps of the walk, everything before is memory. All episodes of a level have the same length, and every update has fresh
 ones. Then the agent itself plays, on episodes of another seed, the same for all cells. What ``--work`` holds is kept:
@@ -99,12 +100,14 @@ class Trainer:
         if row not in MEMORIES:
             raise UsageError(f"unknown memory {row!r}; available: {', '.join(MEMORIES)}")
         self.config, self.level, self.seed, self.file = config, level, seed, file
-        self.env = make_vec("Ballet-v0", config.batch * config.pool, levels=level, autoreset_mode="DISABLED")
+        look = env_options(level)
+        # pictures of one update are 0.25 GB
+        self.batches = 1 if look["obs"] == "pixels" else config.pool
+        self.env = make_vec("Ballet-v0", config.batch * self.batches, autoreset_mode="DISABLED", **look)
         memory = MEMORIES[row]
         own = {"out_dim": config.width, **memory.get("memory_config", {}), **config.options}
-        encoder = EncoderConfig(
-            out_dim=config.width, options={"vector": {"hidden": [config.hidden], "activation": "relu"}}
-        )
+        layers: dict[str, dict] = {"vector": {"hidden": [config.hidden], "activation": "relu"}}
+        encoder = EncoderConfig(out_dim=config.width, options={} if look["obs"] == "pixels" else layers)
         agent = AgentConfig(encoder, memory=memory["memory"], memory_config=own)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -161,9 +164,9 @@ class Trainer:
     def _batch(self, update: int) -> tuple[dict[str, Tensor], Tensor]:
         """Return observations (B, T, ...) and the oracle's actions (B, 3) of the walk."""
         c = self.config
-        number, part = divmod(update, c.pool)
+        number, part = divmod(update, self.batches)
         if self._pool is None or self._pool[0] != number:
-            self._pool = (number, *show(self.env, self.seed, number * c.pool * c.batch))
+            self._pool = (number, *show(self.env, self.seed, number * self.batches * c.batch))
         rows = slice(part * c.batch, (part + 1) * c.batch)
         return {key: value[rows] for key, value in self._pool[1].items()}, self._pool[2][rows]
 
@@ -189,6 +192,12 @@ class Trainer:
                 state.setdefault(int(index), {})[name] = value
         self.agent.load_state_dict({key[6:]: value for key, value in tensors.items() if key.startswith("agent/")})
         self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
+
+
+def env_options(level: str) -> dict[str, str]:
+    """Return the environment's options of a level, which may end in ``-pixels``."""
+    name, _, obs = level.partition("-")
+    return {"levels": name, "obs": obs or "symbolic"}
 
 
 def show(env: Any, seed: int, first: int) -> tuple[dict[str, Tensor], Tensor]:
@@ -218,7 +227,7 @@ def play(agent: MemoryAgent, level: str, episodes: int, rows: int = 250) -> np.n
     policy, found = PolicyAgent(agent), []
     for first in range(0, episodes, rows):
         n = min(rows, episodes - first)
-        with closing(make_vec("Ballet-v0", n, levels=level, autoreset_mode="DISABLED")) as env:
+        with closing(make_vec("Ballet-v0", n, autoreset_mode="DISABLED", **env_options(level))) as env:
             numbers = first + np.arange(n)
             obs, _ = env.reset(seed=PLAY_SEED, options={"reset_mask": np.ones(n, bool), "episode": numbers})
             state, reset, done = policy.initial_state(n), np.ones(n, bool), np.zeros(n, bool)
@@ -243,7 +252,7 @@ def cell(config: BalletConfig, level: str, row: str, seed: int, work: Path, unti
     if not trainer.done:
         return None
     success = play(trainer.agent, level, config.episodes)
-    about = {"env": "embodied_mem/Ballet-v0", "env_config": {"levels": level}, "seed": seed}
+    about = {"env": "embodied_mem/Ballet-v0", "env_config": env_options(level), "seed": seed}
     save_agent(folder / "agent", trainer.agent, about=about)
     record = {
         "success": success.tolist(),
@@ -299,7 +308,7 @@ def table(records: Mapping[tuple[str, str, int], Mapping[str, Any]], config: Map
         tasks=tasks,
         seconds=sum(float(value["cpu_seconds"]) for value in records.values()),
         notes=[
-            "success of chance, and of every memoryless agent: 1 / dancers (0.5, 0.25)",
+            "success of chance, and of every memoryless agent: 1 / dancers",
             "parameters of the whole agent: " + ", ".join(f"{row} {count:,}" for row, count in parameters.items()),
             "seconds are CPU seconds of all training on one thread; differences are paired by episode and seed",
         ],

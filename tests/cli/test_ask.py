@@ -1,11 +1,13 @@
 """``embodied-mem ask``: questions at their second, a prompt over a running stream, sessions that go on."""
 
+import functools
 import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import cv2
@@ -115,18 +117,46 @@ def test_after_a_kill_the_command_goes_on_from_the_last_checkpoint(tmp_path, cap
     assert result["frames"]["written"] == 4000 - at and result["until_s"] == 3999.0
 
 
-def stream(slots=1000):
+class Awaited(ArraySource):
+    """Its last frame comes when ``over`` is set."""
+
+    def __init__(self, over, *args):
+        super().__init__(*args)
+        self.over = over
+
+    def _grab(self):
+        if self._index == len(self.times) - 1:
+            self.over.wait(20)
+        return super()._grab()
+
+
+class Typed(io.StringIO):
+    """Sets ``over`` when ``/quit`` is read."""
+
+    def __init__(self, over, text):
+        super().__init__(text)
+        self.over = over
+
+    def readline(self, size=-1):
+        line = super().readline(size)
+        if line == "/quit\n":
+            self.over.set()
+        return line
+
+
+def stream(slots=1000, kind=ArraySource):
     images = np.zeros((200, 8, 8, 3), np.uint8)
     config = SessionConfig(memory="last_k", memory_config={"slots": slots}, frame_side=8)
-    return Session(ArraySource(images, 0.5 * np.arange(200)), config)
+    return Session(kind(images, 0.5 * np.arange(200)), config)
 
 
 def test_a_prompt_answers_while_the_stream_runs(tmp_path, capsys):
     lines = (
         "\nwhat frame? @ 3\nwhat frame?\nx @1\n/status\n/save\n/nosuch\ntell me when the frame is\n/quit\nnever read\n"
     )
-    with stream() as session:
-        answers = converse(session, make_asker("rule"), tmp_path, stdin=io.StringIO(lines))
+    over = threading.Event()
+    with stream(kind=functools.partial(Awaited, over)) as session:
+        answers = converse(session, make_asker("rule"), tmp_path, stdin=Typed(over, lines))
         assert session.join(20) and session.counters().written == 200
     assert [a["question"] for a in answers[:3]] == ["what frame?", "what frame?", "x"]
     out = capsys.readouterr().out

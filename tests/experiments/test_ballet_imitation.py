@@ -66,3 +66,13 @@ def test_wrong_settings_are_refused(tmp_path):
         ballet.BalletConfig(batch=0)
     with pytest.raises(UsageError, match="no cell was done"):
         ballet.main(["--minutes", "0", "--work", str(tmp_path), "--set", "batch=2"])
+
+
+def test_pictures_are_a_level_of_their_own(tmp_path):
+    config = dataclasses.replace(TINY, batch=2, updates=1, episodes=2)
+    trainer = ballet.Trainer(config, "2_delay16-pixels", "lstm", 0, tmp_path / "learner.safetensors")
+    trainer.run()
+    assert trainer.done and "rgb" in trainer.env.single_observation_space.spaces
+    assert ballet.play(trainer.agent, "2_delay16-pixels", 2).shape == (2,)
+    with pytest.raises(UsageError, match="symbolic"):
+        ballet.Trainer(config, "2_delay16-picture", "lstm", 0, tmp_path / "other.safetensors")
