@@ -47,7 +47,7 @@ class BatchedMultiObjectNav(NavigationEnv):
 
     task: ClassVar[str] = "multi-object-nav"
     unique: ClassVar[bool] = True
-    levels: ClassVar[tuple[MultiObjectLevel, ...]] = (
+    levels: ClassVar[tuple[NavigationLevel, ...]] = (
         MultiObjectLevel(boxes=14, max_steps=200),
         MultiObjectLevel(rooms=(2, 3), boxes=30, start_gap=2.0, max_steps=500, goals=4, kinds=3, leg_gap=2.0),
         MultiObjectLevel(

@@ -8,7 +8,7 @@ from embodied_mem.errors import UsageError
 from embodied_mem.policies.scripted.house import HouseOracle
 from embodied_mem.policies.scripted.oracle import oracle
 
-NAVIGATION = ("House-ObjectNav-v0", "House-MultiObjectNav-v0")
+NAVIGATION = ("House-ObjectNav-v0", "House-MultiObjectNav-v0", "House-InstructionFollowing-v0")
 
 
 def play(name, n, **kwargs):
