@@ -8,7 +8,7 @@ from embodied_mem.errors import UsageError
 from embodied_mem.policies.scripted.house import HouseOracle
 from embodied_mem.policies.scripted.oracle import oracle
 
-NAVIGATION = ("House-ObjectNav-v0", "House-MultiObjectNav-v0", "House-InstructionFollowing-v0")
+NAVIGATION = ("House-ObjectNav-v0", "House-MultiObjectNav-v0")
 
 
 def play(name, n, **kwargs):
@@ -40,7 +40,7 @@ def test_goals_are_found_by_the_shortest_way(name, level, n):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("name", NAVIGATION)
+@pytest.mark.parametrize("name", (*NAVIGATION, "House-InstructionFollowing-v0"))
 @pytest.mark.parametrize("level", range(4))
 def test_goals_are_found_in_many_houses(name, level):
     success, spl = play(name, 256, level=level, houses=64)
