@@ -419,6 +419,12 @@ ENVIRONMENTS: tuple[Registration, ...] = (
         "several goals one after another in one house; classes recur, so a map pays",
     ),
     Registration(
+        "House-InstructionFollowing-v0",
+        "embodied_mem.envs.house.tasks.instruction_following:InstructionFollowing",
+        "embodied_mem.envs.house.tasks.instruction_following:BatchedInstructionFollowing",
+        "landmarks in the order of an instruction, Done at each; nothing observed tells which is next",
+    ),
+    Registration(
         "House-Tour-v0",
         "embodied_mem.envs.house.tasks.tour:Tour",
         "embodied_mem.envs.house.tasks.tour:BatchedTour",

@@ -9,6 +9,7 @@ left out of every mean.
 - ``goal_nav``: ``success, stopped, start_distance, final_distance, min_distance, path_length`` (metres).
 - ``rearrange``: ``success`` and the metrics of `metrics.rearrangement`, nan where undefined; the record keeps ``item``.
 - ``multion``: ``leg_geodesics`` (m,), ``found``, ``path_at_last_found``, ``path_length``.
+- ``instruction``: the same, and ``ndtw, sdtw, cls, pl, ne`` of the path (`metrics.vln`), nan where undefined.
 - ``street``: the metrics of `metrics.street`, ``actions``, ``stopped``; the record keeps ``id`` and ``states``.
 - ``vln``: the metrics of `metrics.vln`, ``actions``, ``stopped``; the record keeps the same.
 """
@@ -93,6 +94,11 @@ def multi_object(facts: Facts, task: Task) -> Scores:
     return {name: _number(value) for name, value in multion_summary(episode).items()}
 
 
+def followed(facts: Facts, task: Task) -> Scores:
+    """Return the MultiON metrics over the landmarks of an instruction and the metrics of the path walked."""
+    return {**multi_object(facts, task), **{name: _number(_need(facts, name, task)) for name in FOLLOWED}}
+
+
 def street_walk(facts: Facts, task: Task) -> Scores:
     """Return the street metrics (`metrics.street`) of an episode; ``success`` is the same as ``tc``."""
     scores = {name: _number(_need(facts, name, task)) for name in STREET}
@@ -113,12 +119,14 @@ REARRANGE = (
 STREET = (
     "tc", "spd", "sed", "ndtw", "sdtw", "ndtw_std", "cls", "kpa", "dtw", "sed_levenshtein", "actions", "stopped",
 )  # fmt: skip
+FOLLOWED = ("ndtw", "sdtw", "cls", "pl", "ne")
 INDOOR = ("pl", "ne", "oracle_ne", "sr", "osr", "spl", "dtw", "ndtw", "sdtw", "cls", "actions", "stopped")
 FAMILIES: dict[str, Family] = {
     "probe": Family(probe, frozenset({"success"})),
     "goal_nav": Family(goal_navigation, frozenset({"success", "sr", "osr", "invalid"})),
     "rearrange": Family(rearranged, frozenset({"success", "invalid"}), kept=("item",)),
     "multion": Family(multi_object, frozenset({"success"})),
+    "instruction": Family(followed, frozenset({"success"})),
     "vln": Family(indoor_walk, frozenset({"success", "sr", "osr", "stopped"}), kept=("id", "states")),
     "street": Family(street_walk, frozenset({"success", "tc", "stopped"}), kept=("id", "states")),
 }

@@ -26,7 +26,7 @@ class Task:
     env: str
     """Gymnasium id."""
     family: str
-    """Metric family, see `families.FAMILIES`: "probe", "goal_nav", "multion", "street" or "vln"."""
+    """Metric family, see `families.FAMILIES`: "probe", "goal_nav", "multion", "instruction", "street", "vln"."""
     variant: str = ""
     """Tells apart tasks of one environment; part of the task's name."""
     kwargs: Mapping[str, Any] = field(default_factory=dict)

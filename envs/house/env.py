@@ -33,8 +33,6 @@ NOTHING = int(Action.Done)
 STREAM_HOUSE = 0
 STREAM_TASK = 16
 """First random stream that tasks may use."""
-TEXT_BYTES = 48
-"""Length of ``instruction``."""
 OWN_SENSORS = ("vector", "goal", "instruction")
 """What the task itself provides; all other sensors are those of `sensors`."""
 
@@ -72,6 +70,8 @@ class HouseEnv(BatchedEnv):
     """What the entries of ``vector`` mean."""
     goal_names: ClassVar[tuple[str, ...]] = ()
     """What the entries of the one-hot ``goal`` mean."""
+    text_bytes: ClassVar[int] = 48
+    """Length of ``instruction``."""
     goal_limit: ClassVar[float] = 1.0
     """Metres within which a goal counts as reached."""
 
@@ -126,7 +126,7 @@ class HouseEnv(BatchedEnv):
         self.path = np.zeros(num_envs)
         self._camera: Sensors | None = None
         self._texts: dict[str, np.ndarray] = {}
-        self._instruction = np.zeros((num_envs, TEXT_BYTES), dtype=np.uint8)
+        self._instruction = np.zeros((num_envs, self.text_bytes), dtype=np.uint8)
         super().__init__(num_envs, autoreset_mode=autoreset_mode, render_mode=render_mode, copy=copy)
 
     # What a task writes
@@ -225,7 +225,7 @@ class HouseEnv(BatchedEnv):
     def _say(self, row: int, text: str) -> None:
         """Set the instruction of a row."""
         if text not in self._texts:
-            self._texts[text] = encode_text(text, TEXT_BYTES)
+            self._texts[text] = encode_text(text, self.text_bytes)
         self._instruction[row] = self._texts[text]
 
     def _space(self, name: str) -> spaces.Box:
@@ -234,7 +234,7 @@ class HouseEnv(BatchedEnv):
         if name == "goal":
             return spaces.Box(0.0, 1.0, (max(1, len(self.goal_names)),), np.float32)
         if name == "instruction":
-            return spaces.Box(0, 255, (TEXT_BYTES,), np.uint8)
+            return spaces.Box(0, 255, (self.text_bytes,), np.uint8)
         assert self.sensors is not None
         return self.sensors.space()[name]
 

@@ -8,13 +8,14 @@ from typing import Any
 from embodied_mem.evaluation.suite import Suite, Task
 
 MULTI, SINGLE = "embodied_mem/House-MultiObjectNav-v0", "embodied_mem/House-ObjectNav-v0"
+FOLLOW = "embodied_mem/House-InstructionFollowing-v0"
 SENSING = ("sensors", "scan_width", "scan_range", "scan_layers", "width", "height", "hfov", "pose_noise")
 SIZES = {"small": 0, "large": 1}
 """House size -> level: one room; two or three rooms."""
 GOALS = (1, 2, 3, 4, 5)
 KINDS = 3
 """Most different goals of an episode: from the fourth goal on, places are revisited."""
-PRESET = "house-multi-object-nav"
+PRESET, FOLLOW_PRESET = "house-multi-object-nav", "house-instruction-following"
 
 
 @dataclass(frozen=True)
@@ -80,18 +81,29 @@ class Setting:
     """Goals per episode."""
     kinds: int | None = None
     """Different goals; None for as many as there are goals, at most `KINDS`."""
+    told: bool = False
+    """Whether all goals are told at once, as an instruction to follow."""
 
     @property
     def name(self) -> str:
         """Key in results."""
+        if self.told:
+            return f"{self.size}, instruction of {self.goals}"
         many = "1 goal" if self.goals == 1 else f"{self.goals} goals"
         return f"{self.size}, {many}" + ("" if self.kinds is None else f", {self.goals - self.kinds} revisits")
+
+    @property
+    def preset(self) -> str:
+        """What the trained agents that play it were trained by."""
+        return FOLLOW_PRESET if self.told else PRESET
 
     def suite(self, split: str = "test") -> Suite:
         """Return the suite of this task alone."""
         kwargs: dict[str, Any] = {"level": SIZES[self.size], "split": split}
         env, family = SINGLE, "goal_nav"
-        if self.goals > 1:
+        if self.told:
+            env, family, kwargs = FOLLOW, "instruction", {**kwargs, "landmarks": self.goals}
+        elif self.goals > 1:
             kinds = min(self.goals, KINDS) if self.kinds is None else self.kinds
             env, family, kwargs = MULTI, "multion", {**kwargs, "goals": self.goals, "kinds": kinds}
         task = Task(env, family, kwargs=kwargs, splits={split: {}}, agent_options=SENSING, success_distance=1.0)
@@ -99,7 +111,9 @@ class Setting:
 
 
 SETTINGS = tuple(
-    [Setting(size, goals) for size in SIZES for goals in GOALS] + [Setting("small", 5, kinds) for kinds in (2, 5)]
+    [Setting(size, goals) for size in SIZES for goals in GOALS]
+    + [Setting("small", 5, kinds) for kinds in (2, 5)]
+    + [Setting("small", 3, told=True)]
 )
 CORE = (
     "small, 1 goal",
@@ -108,7 +122,8 @@ CORE = (
     "small, 5 goals, 0 revisits",
     "large, 4 goals",
     "large, 5 goals",
+    "small, instruction of 3",
 )
 """Settings that are played unless others are named: within half an hour of CPU with one training seed."""
-CONTROLLED = "small, 4 goals"
-"""Setting with controls: an agent with a wiped map walks until the time is up, so they cost most."""
+CONTROLLED = ("small, 4 goals", "small, instruction of 3")
+"""Settings with controls; an agent with a wiped map walks until the time is up, so they cost most."""

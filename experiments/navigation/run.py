@@ -4,7 +4,8 @@ python -m embodied_mem.experiments.navigation.run [--players 'a|b'] [--episodes 
                                                   [--work runs/navigation] [--minutes M] [--out FILE]
 
 Registered agents are played as they are. Trained ones are the preset ``house-multi-object-nav`` with another memory, a
-few hundred thousand steps of PPO in one-room houses, and are played on every task without further training.
+few hundred thousand steps of PPO in one-room houses, and are played on every task without further training; only
+instructions are played by agents of their own, as many steps of ``house-instruction-following``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from embodied_mem.evaluation.evaluate import evaluate
-from embodied_mem.experiments.navigation.plan import CONTROLLED, CORE, MAP, PLAYERS, PRESET, SETTINGS, Player, Setting
+from embodied_mem.experiments.navigation.plan import (
+    CONTROLLED,
+    CORE,
+    FOLLOW_PRESET,
+    MAP,
+    PLAYERS,
+    PRESET,
+    SETTINGS,
+    Player,
+    Setting,
+)
 from embodied_mem.experiments.training import train
 from embodied_mem.files import atomic_write_json, read_json
 from embodied_mem.policies.training.run import RUN_FILE
@@ -29,15 +40,15 @@ Cells = dict[str, dict[str, dict[str, Any]]]
 """Setting -> player (or "player, control") -> metrics."""
 
 
-def find_agent(player: Player, seeds: Sequence[int], steps: int, work: Path) -> Any:
+def find_agent(player: Player, preset: str, seeds: Sequence[int], steps: int, work: Path) -> Any:
     """Return what plays a row: the name of a registered agent, or folders of trained ones, trained where missing."""
     if player.agent is not None:
         return player.agent
-    run = work / folder_of(player.name) / "run"
+    run = work / folder_of(player.name) / ("run" if preset == PRESET else f"run-{preset}")
     budget: dict[str, Any] = {"stop.env_steps": steps, "anneal_steps": steps, "log.tensorboard": False}
     for seed in seeds:
         if not (run / f"seed{seed}" / RESULT_FILE).is_file():
-            train(PRESET, seeds=[seed], out=run, resume=(run / RUN_FILE).is_file(), **budget, **player.changes)
+            train(preset, seeds=[seed], out=run, resume=(run / RUN_FILE).is_file(), **budget, **player.changes)
     return [run / f"seed{seed}" for seed in seeds]
 
 
@@ -46,7 +57,7 @@ def play(player: Player, setting: Setting, agent: Any, episodes: int, work: Path
     out = cell_of(player, setting, work)
     if (out / RESULT_FILE).is_file():
         return read_json(out / RESULT_FILE)
-    controls: Any = list(player.controls) if setting.name == CONTROLLED else False
+    controls: Any = list(player.controls) if setting.name in CONTROLLED else False
     options = {"episodes": episodes, "controls": controls, "num_envs": 25, "device": "cpu", "traces": 0}
     return evaluate(agent, setting.suite(), out=out, resume=out.exists(), **options)
 
@@ -72,13 +83,14 @@ def table(cells: Mapping[str, Mapping[str, dict[str, Any]]], config: dict[str, A
             *verdicts(cells),
             "small: one room, 200 steps (100 for 1 goal); large: two or three rooms, 500 steps; goals of three kinds",
             f"trained rows: {config['steps']:,} steps of PPO with 3 goals in small houses, played as they are",
+            f"instruction of 3: 3 landmarks told at once; trained rows: {config['steps']:,} steps of `{FOLLOW_PRESET}`",
             "oracle map: knows the house and the place of every goal; octree and grid: nothing learnt",
         ],
     )
 
 
 def verdicts(cells: Mapping[str, Mapping[str, dict[str, Any]]]) -> list[str]:
-    """Return a line per task with four goals or more: whether the map's SPL lies above that of every sequence memory.
+    """Return a line per task with an instruction or four goals or more: is the map's SPL above all sequence memories'?
 
     Intervals of 95 %: "apart" where the lowest value of the map lies above the highest of every sequence memory.
     """
@@ -126,14 +138,15 @@ def main(words: Sequence[str] | None = None) -> None:
     left: dict[str, int] = {}
     began, seconds = time.process_time(), 0.0
     for player in players:
-        agent = None
+        agents: dict[str, Any] = {}
         for setting in settings:
             done = (cell_of(player, setting, given.work) / RESULT_FILE).is_file()
             if not done and time.process_time() - began >= 60 * given.minutes:
                 left[player.name] = left.get(player.name, 0) + 1
                 continue
-            agent = agent or (None if done else find_agent(player, seeds, given.steps, given.work))
-            found = play(player, setting, agent, given.episodes, given.work)
+            if not done and setting.preset not in agents:
+                agents[setting.preset] = find_agent(player, setting.preset, seeds, given.steps, given.work)
+            found = play(player, setting, agents.get(setting.preset), given.episodes, given.work)
             seconds += found["seconds"]
             cells[setting.name][player.name] = found["metrics"]
             for control, item in found["controls"].items():

@@ -16,6 +16,7 @@ MARGIN = 0.08
 GOAL_TASKS = (
     "embodied_mem/House-ObjectNav-v0",
     "embodied_mem/House-MultiObjectNav-v0",
+    "embodied_mem/House-InstructionFollowing-v0",
     "embodied_mem/House-HideAndRecall-v0",
     "embodied_mem/House-Rewrite-v0",
 )

@@ -4,7 +4,7 @@ Every step writes the scan into a floor grid: rays make cells free, what they hi
 class there. A goal whose class was ever seen is planned to over the known floor (`geometry.motion`); one that was not
 is looked for at the nearest frontier, where known floor borders on the unknown (Yamauchi 1997). Nothing is learnt, so
 what it scores beyond an agent without memory is what a map can be worth here; its state is a row per environment, so
-``wiped:k`` and ``shuffled`` disturb the map.
+``wiped:k`` and ``shuffled`` disturb the map. Of an instruction it counts its own calls, in the state too.
 
 Limits: poses are trusted (no loop closing under pose noise); one floor; cells never become unknown again.
 """
@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from embodied_mem.envs.house.tasks.instruction_following import next_landmark
 from embodied_mem.envs.house.tasks.navigation import NavigationEnv
-from embodied_mem.envs.house.tasks.targets import TARGET_CLASS
 from embodied_mem.geometry.grid import Grid
 from embodied_mem.geometry.motion import LEFT, MOVE, RIGHT, MotionModel, plan_motion, prepare
 from embodied_mem.policies.scripted._scan import require_scan
@@ -70,6 +70,7 @@ class HouseMap:
             "plan": np.zeros((n, PLAN), np.int8),
             "length": np.zeros(n, np.int64),
             "cursor": np.zeros(n, np.int64),
+            "calls": np.zeros(n, np.int64),
             "goal": np.full(n, -1, np.int64),
             "known": np.zeros(n, bool),
             "moved": np.zeros(n, bool),
@@ -89,7 +90,7 @@ class HouseMap:
         for name, value in state.items():
             value[reset] = fresh[name][0]
         pose = obs["pose"][:, [0, 2, 3]].astype(np.float64)
-        goal = TARGET_CLASS[obs["goal"].argmax(1)]
+        goal = next_landmark(obs["goal"], state["calls"])
         if not self._remember:
             state["label"][state["goal"] != goal] = -1
         self._bump(state, pose, obs["vector"])
@@ -98,6 +99,7 @@ class HouseMap:
         for row in range(len(reset)):
             actions[row] = self._decide(row, state, pose[row], int(goal[row]), obs)
         state["moved"] = actions == self._codes["MoveAhead"]
+        state["calls"] += actions == self._codes["Done"]
         return actions, state, {}
 
     def _bump(self, state: State, pose: np.ndarray, vector: np.ndarray) -> None:

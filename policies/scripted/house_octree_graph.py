@@ -9,8 +9,9 @@ Mem4Nav's parts (arXiv 2506.19433) without its learned front end, on what `house
                   planned to on the octree's floor, what is unknown counting as free; far ones along the graph by A*
     else          the nearest frontier of the known floor; without one the place visited longest ago
 
-Nothing is learnt. All that it knows is its state, rows first, so ``wiped:k`` and ``shuffled`` disturb all of it;
-octrees and long-term memories are objects in it, copied before they are written.
+Nothing is learnt. All that it knows is its state, rows first, so ``wiped:k`` and ``shuffled`` disturb all of it, its
+count of its own calls too, which tells how far it is in an instruction; octrees and long-term memories are objects in
+it, copied before they are written.
 
 Limits: poses are trusted; classes come from the simulator's scan, which does not show what stands on furniture unless
 it can be picked up (a microwave, a television); a thing once filed under a leaf is never unlearned.
@@ -25,8 +26,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from embodied_mem.envs.house.tasks.instruction_following import next_landmark
 from embodied_mem.envs.house.tasks.navigation import NavigationEnv
-from embodied_mem.envs.house.tasks.targets import TARGET_CLASS
 from embodied_mem.geometry.motion import LEFT, MOVE, RIGHT, MotionModel, plan_motion, prepare
 from embodied_mem.memory.spatial.frontiers import FREE, OCCUPIED, UNKNOWN, frontier_cells, frontier_groups
 from embodied_mem.memory.spatial.octree import Octree
@@ -88,6 +89,7 @@ class HouseOctreeGraph:
             "plan": np.zeros((n, PLAN), np.int8),
             "length": np.zeros(n, np.int64),
             "cursor": np.zeros(n, np.int64),
+            "calls": np.zeros(n, np.int64),
             "goal": np.full(n, -1, np.int64),
             "known": np.zeros(n, bool),
             "news": np.zeros(n, bool),
@@ -110,7 +112,7 @@ class HouseOctreeGraph:
         if len(rows):
             put_rows(state, rows, self.initial_state(len(rows)))
         pose = obs["pose"][:, [0, 2, 3]].astype(np.float64)
-        goal = TARGET_CLASS[obs["goal"].argmax(1)]
+        goal = next_landmark(obs["goal"], state["calls"])
         self._bump(state, pose, obs["vector"])
         self._see(state, pose, obs)
         changed = state["goal"] != goal
@@ -119,6 +121,7 @@ class HouseOctreeGraph:
         for row in range(len(reset)):
             actions[row] = self._decide(row, state, pose[row], obs)
         state["moved"] = actions == self._codes["MoveAhead"]
+        state["calls"] += actions == self._codes["Done"]
         return actions, state, self._told(state) if self.record else {}
 
     def _bump(self, state: State, pose: np.ndarray, vector: np.ndarray) -> None:

@@ -23,6 +23,7 @@ def test_the_promised_suites_are_there():
         "house-rewrite",
         "house-object-nav",
         "house-multi-object-nav",
+        "house-instruction-following",
     }
     promised |= {"touchdown", "map2seq", "indoor-vln"}
     assert promised <= set(SUITES)
@@ -60,15 +61,18 @@ def test_house_suites_play_every_level_and_disjoint_splits(name):
     assert suite.split == "test" and {task.splits["test"]["split"] for task in suite.tasks} == {"test"}
     for task, level in zip(suite.tasks, levels):
         if task.chance is not None:
-            assert task.chance == pytest.approx(1 / level.containers)
+            known = np.exp(1 - level.landmarks) if hasattr(level, "landmarks") else 1 / level.containers
+            assert task.chance == pytest.approx(known)
 
 
 @pytest.mark.parametrize("name", HOUSE)
 def test_house_suites_are_playable(name, tmp_path):
-    options = {"houses": 2, "max_steps": 20} if "nav" in name else {"houses": 2}
+    options = {"houses": 2, "max_steps": 20} if "nav" in name or "instruction" in name else {"houses": 2}
     result = evaluate("random", name, tasks=["level-0"], episodes=4, env_options=options, out=tmp_path, traces=1)
     metrics = result["metrics"]
-    expected = {"progress", "ppl", "ppl_total", "found"} if "multi" in name else {"sr", "osr", "soft_spl", "dtg", "dts"}
+    sequence = {"progress", "ppl", "ppl_total", "found"}
+    expected = sequence if "multi" in name else {"sr", "osr", "soft_spl", "dtg", "dts"}
+    expected = sequence | {"ndtw", "sdtw", "cls", "ne"} if "instruction" in name else expected
     assert expected | {"success", "spl", "return", "length"} <= set(metrics)
     assert metrics["success"]["n"] == 4 and 0.0 <= metrics["spl"]["mean"] <= metrics["success"]["mean"] <= 1.0
     trace = next((tmp_path / "traces").glob("*.npz"))

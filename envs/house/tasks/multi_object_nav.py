@@ -47,7 +47,7 @@ class BatchedMultiObjectNav(NavigationEnv):
 
     task: ClassVar[str] = "multi-object-nav"
     unique: ClassVar[bool] = True
-    levels: ClassVar[tuple[MultiObjectLevel, ...]] = (
+    levels: ClassVar[tuple[NavigationLevel, ...]] = (
         MultiObjectLevel(boxes=14, max_steps=200),
         MultiObjectLevel(rooms=(2, 3), boxes=30, start_gap=2.0, max_steps=500, goals=4, kinds=3, leg_gap=2.0),
         MultiObjectLevel(
@@ -158,7 +158,10 @@ class BatchedMultiObjectNav(NavigationEnv):
             number = int(self.found[row])
             self._set_goal(row, int(self.sequence[row, number]), self._text(row, number))
         if len(rows):
-            self._last_distance[rows] = self.goals.update(rows)[rows]
+            distance = self.goals.update(rows)[rows]
+            # A pose beside the grid has no distance; the length of the leg stands in, else the next reward is infinite.
+            leg = self._legs[rows, self.found[rows]]
+            self._last_distance[rows] = np.where(np.isfinite(distance), distance, leg)
 
     def _final_info(self) -> dict[str, np.ndarray]:
         return {

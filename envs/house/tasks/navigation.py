@@ -61,7 +61,7 @@ class NavigationLevel:
 
 
 class NavigationEnv(HouseEnv):
-    """Base of ObjectNav and MultiObjectNav."""
+    """Base of ObjectNav, MultiObjectNav and InstructionFollowing."""
 
     actions: ClassVar[tuple[str, ...]] = ("MoveAhead", "RotateLeft", "RotateRight", "LookUp", "LookDown", "Done")
     default_sensors: ClassVar[tuple[str, ...]] = ("scan", "vector", "goal")
@@ -127,10 +127,13 @@ class NavigationEnv(HouseEnv):
     def _house_made(self, index: int, plan_id: int) -> None:
         plan = self.library.plans[plan_id]
         self._walkable[plan_id] = Walkable(self.world, plan_id)
+        self._offers[plan_id] = self._offered(plan)
+
+    def _offered(self, plan: HousePlan) -> dict[int, tuple[int, ...]]:
+        """Return the target classes of a plan with their boxes."""
         offers = instances(plan, small=self.level.small, unique=self.unique)
-        everything = instances(plan, small=self.level.small)
         # Where single boxes are too few to choose from, classes with several stand in.
-        self._offers[plan_id] = offers if len(offers) >= 2 * self._needed else everything
+        return offers if len(offers) >= 2 * self._needed else instances(plan, small=self.level.small)
 
     # Goals
 

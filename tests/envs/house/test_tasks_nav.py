@@ -179,6 +179,16 @@ def test_goals_change_in_the_observation_once_found():
     assert (env.found == 3).all()
 
 
+def test_a_goal_found_beside_the_grid_leaves_rewards_finite():
+    env = make(BatchedMultiObjectNav, 4, level=0)
+    env.world.arrays.position[:] = 1e3
+    env.found[:] = 1
+    env._next_goals(np.arange(4))
+    assert not np.isfinite(env.goals.distance).any(), "nothing is near"
+    _, reward, *_ = env.step(np.full(4, env.actions.index("RotateLeft")))
+    assert np.allclose(reward, -env.level.step_cost)
+
+
 @pytest.mark.parametrize("cls", [BatchedObjectNav, BatchedMultiObjectNav])
 def test_train_and_test_houses_differ(cls):
     names = [{make(cls, 8, split=split).world.plan(row).name for row in range(8)} for split in ("train", "test")]

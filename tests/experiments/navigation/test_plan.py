@@ -13,14 +13,14 @@ def test_settings_make_the_environments_they_name():
     assert len({item.name for item in SETTINGS}) == len(SETTINGS) and len({item.name for item in PLAYERS}) == len(
         PLAYERS
     )
-    assert {CONTROLLED, *CORE} <= {item.name for item in SETTINGS}
-    for setting in (Setting("small", 1), Setting("small", 5, 2)):
+    assert {*CONTROLLED, *CORE} <= {item.name for item in SETTINGS}
+    for setting in (Setting("small", 1), Setting("small", 5, 2), Setting("small", 3, told=True)):
         (task,) = setting.suite().tasks
         env = make_env(task, 1)
         env.reset(seed=0)
         if setting.goals > 1:
             sequence = env.unwrapped.sequence[0]
-            assert len(sequence) == 5 and len(np.unique(sequence)) == 2
+            assert len(sequence) == setting.goals and len(np.unique(sequence)) == (setting.kinds or setting.goals)
         env.close()
 
 

@@ -40,7 +40,7 @@ def test_goals_are_found_by_the_shortest_way(name, level, n):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("name", NAVIGATION)
+@pytest.mark.parametrize("name", (*NAVIGATION, "House-InstructionFollowing-v0"))
 @pytest.mark.parametrize("level", range(4))
 def test_goals_are_found_in_many_houses(name, level):
     success, spl = play(name, 256, level=level, houses=64)

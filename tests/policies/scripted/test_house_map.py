@@ -25,6 +25,15 @@ def test_it_finds_what_it_looks_for_and_wiping_the_map_costs():
     assert whole >= wiped
 
 
+def test_it_follows_instructions_by_counting_its_calls():
+    options = {"level": 0, "split": "test", "landmarks": 2, "max_steps": 100}
+    task = Task("embodied_mem/House-InstructionFollowing-v0", "instruction", kwargs=options, splits={"test": {}})
+    told = Suite("mine", "instructions", (task,), episodes=8, num_envs=8)
+    found = evaluate("house-map", told, controls=["wiped:1"], device="cpu")
+    assert found["metrics"]["success"]["mean"] > 0.7
+    assert found["controls"]["wiped:1"]["success"]["mean"] == 0.0
+
+
 def test_the_floor_it_writes_is_the_room():
     from embodied_mem.envs.make import make_vec
 
