@@ -15,7 +15,7 @@ import torch
 from embodied_mem.perception.house_words import COLOUR_WORDS, PAIRS, WALL_WORDS, WIDTH, find_pairs, pair, pair_name
 from embodied_mem.registry import register
 from embodied_mem.stream.answerers.base import Answer, Answerer, AnswererError, Capabilities, EmbedPart, Request
-from embodied_mem.stream.house_tour.head import KINDS, YES_NO, load_head, parse
+from embodied_mem.stream.house_tour.head import KINDS, YES_NO, load_head, parse, stretches
 
 _SURE = 0.5
 _SEEN = 0.3
@@ -77,6 +77,7 @@ class HouseHeadAnswerer(Answerer):
                 "use encoder house, or another answerer"
             )
         usage = {"calls": 1, "tokens": len(tokens)}
+        tokens, times = stretches(tokens, times)
         surest = self.head.kinds([request.question])[0].softmax(0)
         number = int(surest.argmax())
         if number >= len(KINDS) or surest[number] < _SURE:

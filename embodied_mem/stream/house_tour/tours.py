@@ -33,7 +33,7 @@ PIXELS, GLIMPSE = 60, 6
 LENGTHS: dict[str, tuple[int, int]] = {"short": (120, 1), "long": (3600, 5), "very_long": (36000, 12)}
 """Name -> seconds and houses of a stream."""
 POOL = 400
-"""Houses per split that streams draw from."""
+"""Houses per split that streams draw from, unless they are told otherwise."""
 _BATCH = 32
 _THING = {K.class_id(name): number for number, (name, _) in enumerate(CLASSES)}
 _EXCHANGES = 2
@@ -72,8 +72,9 @@ class TourStream:
     """One stream; it depends on split, length and seed alone."""
 
     def __init__(
-        self, length: str | int = "short", seed: int = 0, split: str = "test", houses: int | None = None
-    ) -> None:
+        self, length: str | int = "short", seed: int = 0, split: str = "test", houses: int | None = None,
+        pool: tuple[int, int] = (0, POOL),
+    ) -> None:  # fmt: skip
         """Choose houses, paints and the order of visits; nothing is drawn before `chunks`.
 
         Args:
@@ -81,6 +82,7 @@ class TourStream:
             seed: of everything.
             split: "train" or "test": the houses are disjoint.
             houses: so many different ones; None for those of the length's name (1 for seconds).
+            pool: first house of the split that may be drawn, and the one after the last.
 
         Raises:
             UsageError: unknown length or split, or a count below 1.
@@ -93,8 +95,8 @@ class TourStream:
             raise UsageError(f"expected at least 1 second and 1 house, got {seconds} and {count}")
         self.seconds, self.seed, self.split = seconds, seed, split
         self._draw = np.random.default_rng([seconds, count, seed, split == "test"])
-        self._source = GeneratedHouses(GeneratorConfig(rooms=(4, 5), boxes=60, clutter=0.3), split, POOL)
-        self._chosen = self._draw.permutation(POOL)[:count].tolist()
+        self._source = GeneratedHouses(GeneratorConfig(rooms=(4, 5), boxes=60, clutter=0.3), split, pool[1])
+        self._chosen = (pool[0] + self._draw.permutation(pool[1] - pool[0])[:count]).tolist()
         self.allowed = self._draw.random(PAIRS) >= 0.25
         """(120,) bool: pairs that may occur in the stream."""
         self._world = HouseWorld(_BATCH, PlanLibrary(limit=1 << 20), WorldConfig(width=WIDE, height=HEIGHT))

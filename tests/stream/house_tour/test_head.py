@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from embodied_mem.perception.house_words import PAIRS, WIDTH
-from embodied_mem.stream.house_tour.head import KINDS, HouseHead, load_head, parse
+from embodied_mem.perception.house_words import PAIRS, WIDTH, concepts_of
+from embodied_mem.stream.house_tour.head import KINDS, LONG, HouseHead, load_head, parse, stretches
 from embodied_mem.stream.house_tour.questions import CHANCE, ask
 
 
@@ -58,6 +58,48 @@ def test_the_latest_sighting_wins(head):
 
 
 @torch.no_grad()
+def test_a_likeness_at_every_visit_does_not_outweigh_what_was_seen(head):
+    """A red cabinet between red walls; then, thirty times, a red washer between blue walls that looks a bit like it."""
+    cabinet, washer = concepts_of("red cabinet").argmax(), concepts_of("red washer").argmax()
+    tokens, start = torch.zeros(61, WIDTH), torch.arange(61.0) * 60
+    tokens[:, PAIRS + 1] = 1.0
+    tokens[0] = 0
+    tokens[0, [cabinet, PAIRS]] = 0.98
+    tokens[1::2, washer], tokens[1::2, cabinet] = 0.95, 0.15
+    tokens[1::2, PAIRS + 1], tokens[1::2, PAIRS + 4] = 0, 1.0
+    asked = "Between walls of which colour was the red cabinet last seen?"
+    found = head(parse("last", asked, ("red", "blue", "pink", "grey")), tokens, torch.stack([start, start + 20], 1))
+    assert int(found.argmax()) == 0
+
+
+@torch.no_grad()
+def test_which_of_several_was_first(head):
+    tokens = torch.zeros(40, WIDTH)
+    tokens[:, PAIRS] = 1.0
+    names = ("blue sofa", "red bed", "green chair")
+    for name, at in zip(names, (30, 10, 20)):
+        tokens[at : at + 3] += torch.from_numpy(concepts_of(name))
+    question = parse("order", "Which of these was seen first?", names)
+    assert int(head(question, tokens, torch.arange(40.0)[:, None].expand(40, 2)).argmax()) == 1
+
+
+def test_frames_of_a_long_history_are_joined_between_the_same_walls():
+    count = 30 * (LONG // 30 + 4)
+    walls = torch.arange(count) // 30 % 2
+    tokens, times = torch.zeros(count, WIDTH), torch.arange(float(count))[:, None].expand(count, 2)
+    tokens[torch.arange(count), PAIRS + walls] = 1.0
+    tokens[60:64, 7] = 1.0
+    joined, spans = stretches(tokens, times)
+    assert len(joined) == count // 30
+    assert spans[:, 0].tolist() == list(range(0, count, 30)) and (spans[:, 1] - spans[:, 0] == 29).all()
+    assert joined[2, 7] == pytest.approx((4 / 30) ** (1 / 3)) and joined[:, 7].count_nonzero() == 1
+    again, same = stretches(joined, spans)
+    assert again is joined and same is spans
+    few, own = stretches(tokens[:LONG], times[:LONG])
+    assert len(few) == LONG and torch.equal(own, times[:LONG])
+
+
+@torch.no_grad()
 def test_kinds_are_told_apart_and_other_questions_refused(head):
     asked = {
         "Where was the blue sofa last seen, in a room with walls of which colour?": "last",
@@ -78,8 +120,9 @@ def test_every_part_is_trained(tour_log, perfect_tokens):
     for q in ask(tour_log, 2, seed=9):
         n = int(q.ask_s) + 1
         times = torch.arange(n, dtype=torch.float64)[:, None].expand(n, 2)
-        logits = head(parse(q.kind, q.text, q.options), torch.from_numpy(perfect_tokens[:n]), times)
-        loss = loss + torch.nn.functional.cross_entropy(logits[None], torch.tensor([q.answer]))
+        parsed, tokens = parse(q.kind, q.text, q.options), torch.from_numpy(perfect_tokens[:n])
+        for logits in (head(parsed, tokens, times), head(parsed, tokens[:0], times[:0])):
+            loss = loss + torch.nn.functional.cross_entropy(logits[None], torch.tensor([q.answer]))
     loss.backward()
     idle = [name for name, value in head.named_parameters() if value.grad is None or not value.grad.abs().sum() > 0]
     assert all(name.startswith(("words", "kind.")) for name in idle)
