@@ -356,8 +356,10 @@ def load_agent(
     return PolicyAgent(module.to(device), deterministic=chosen, record=record)
 
 
-def load_weights(module: nn.Module, directory: str | Path) -> None:
+def load_weights(module: nn.Module, directory: str | Path, *, fresh_value: bool = False) -> None:
     """Give ``module`` the weights of the trained agent in ``directory`` (a bundle, or a run folder that holds one).
+
+    With ``fresh_value`` the values of a `MemoryAgent` begin at 0 instead: imitation never taught them.
 
     Raises:
         UsageError: there is none, it is damaged, or its weights do not fit the module.
@@ -373,6 +375,9 @@ def load_weights(module: nn.Module, directory: str | Path) -> None:
             f"first {wrong[0]!r}; give the same agent.* settings"
         )
     module.load_state_dict(weights)
+    if fresh_value:
+        head: Any = module.head
+        head.forget_value()
 
 
 def find_bundle(directory: str | Path) -> Path:

@@ -72,6 +72,12 @@ class ActionHead(nn.Module):
             inputs = torch.cat([inputs, log_std], dim=-1)
         return inputs, value
 
+    @torch.no_grad()
+    def forget_value(self) -> None:
+        """Let every value be 0, as it is before anything is known of returns."""
+        self.out.weight[-1].zero_()
+        self.out.bias[-1].zero_()
+
     def value(self, embedding: Tensor) -> Tensor:
         """Return the value (...) float32 alone for ``embedding`` (..., D) float32."""
         features = embedding if self.torso is None else self.torso(embedding)

@@ -207,6 +207,10 @@ def test_an_agent_with_a_reader_steps_as_it_runs_sequences_and_round_trips(tmp_p
     other = build(space=TEXT, reader=READER, skip=True, seed=1)
     load_weights(other, tmp_path)
     torch.testing.assert_close(other.sequence(obs, None, resets)[0], inputs)
+    load_weights(other, tmp_path, fresh_value=True)
+    told_again, fresh, _, _ = other.sequence(obs, None, resets)
+    torch.testing.assert_close(told_again, inputs)
+    assert (fresh == 0).all() and values.abs().min() > 0, "imitation leaves values as they were drawn"
     with pytest.raises(UsageError, match="same agent"):
         load_weights(build(space=TEXT, reader={**READER, "width": 16}, skip=True), tmp_path)
 

@@ -53,7 +53,7 @@ def configure(
     device = torch.device(resolve_device(config.device))
     model_config: dict[str, Any] = {"agent": to_dict(config.agent), "max_seq_len": config.row_length}
     init = None if config.init is None else str(Path(config.init).resolve())
-    model_config.update(model_options, torch_threads=config.torch_threads, init=init)
+    model_config.update(model_options, torch_threads=config.torch_threads, init=init, fresh_value=config.fresh_value)
     rllib.framework("torch").environment(env=portable_id(config.env), env_config=dict(config.env_config))
     rllib.env_runners(
         num_env_runners=config.num_env_runners,

@@ -29,6 +29,8 @@ class TrainConfig:
     """Encoder, memory and heads."""
     init: str | None = None
     """Folder of a trained agent with the same ``agent`` settings (run or bundle): learning starts from its weights."""
+    fresh_value: bool = False
+    """With ``init``: values begin at 0, for agents of imitation, whose value head was never trained."""
     runner: Literal["batched", "stock"] = "batched"
     """How envs are sampled: packed rows with resets inside, or RLlib's episodes and connectors."""
     num_envs: int = 32
@@ -106,7 +108,7 @@ class TrainConfig:
         """
         agent = MemoryAgent.build(self.agent, observation_space, action_space)
         if self.init is not None:
-            load_weights(agent, self.init)
+            load_weights(agent, self.init, fresh_value=self.fresh_value)
         return agent
 
     @property

@@ -41,7 +41,8 @@ class MemoryRLModule(TorchRLModule, ValueFunctionAPI):
     """Encoder, any registered memory and heads (`MemoryAgent`) with policy and value outputs.
 
     ``model_config`` holds ``agent`` (the JSON form of `AgentConfig`), ``max_seq_len`` (RLlib's row length) and
-    ``torch_threads`` (0 or absent: torch's choice) and ``init`` (folder of the agent whose weights it starts from).
+    ``torch_threads`` (0 or absent: torch's choice) and ``init`` (folder of the agent whose weights it starts from; with
+    ``fresh_value`` its values begin at 0).
     """
 
     model_config: Any
@@ -60,7 +61,7 @@ class MemoryRLModule(TorchRLModule, ValueFunctionAPI):
         config = from_dict(AgentConfig, self.model_config["agent"])
         agent = MemoryAgent.build(config, self.observation_space, self.action_space)
         if self.model_config.get("init"):
-            load_weights(agent, self.model_config["init"])
+            load_weights(agent, self.model_config["init"], fresh_value=bool(self.model_config.get("fresh_value")))
         return agent
 
     @property

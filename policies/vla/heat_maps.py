@@ -30,7 +30,6 @@ from embodied_mem.memory.slot_loop import SlotLoop, Token, linear_macs
 from embodied_mem.memory.window_memory import check_positive
 
 _AGE_STD = 0.02
-_LONGEST = 10_000.0
 _SCALE, _SHIFT = 20.0, 10.0
 _FUSERS = 2
 
@@ -220,9 +219,15 @@ def side_of(tokens: int) -> int:
 
 
 def sine_places(side: int, width: int) -> Tensor:
-    """Return (side * side, width) float32 codes of row and column, half of the numbers each; width divisible by 4."""
+    """Return (side * side, width) float32 codes of row and column, half of the numbers each; width divisible by 4.
+
+    Sines and cosines of periods from twice the grid to four cells, so that no two cells are alike at any width: the
+    slowest cosine falls from one edge of the grid to the other.
+    """
     quarter = width // 4
-    angle = torch.arange(side).unsqueeze(1) * _LONGEST ** (-torch.arange(quarter) / quarter)
+    slowest, fastest = math.pi / side, math.pi / 2
+    rates = slowest * (fastest / slowest) ** (torch.arange(quarter) / max(quarter - 1, 1))
+    angle = (torch.arange(side).unsqueeze(1) + 0.5) * rates
     code = torch.cat([angle.sin(), angle.cos()], 1)
     rows, columns = code.unsqueeze(1).expand(-1, side, -1), code.unsqueeze(0).expand(side, -1, -1)
     return torch.cat([rows, columns], -1).flatten(0, 1)

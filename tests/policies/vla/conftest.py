@@ -1,7 +1,9 @@
 """MemoryBench's three tasks on a grid of 9 x 9 cells, by key frames "go to this cell", with an expert.
 
-Red is what lies there (spots dim, blocks and open drawers bright), green is the button (bright once pressed), blue is
-the agent (bright while it carries). After the button nothing that is drawn tells what was where at first.
+Blue are the spots, red is what lies there (blocks, open drawers), green the button, which is blue too once pressed; red
+in a corner is something carried. Kinds are channels: a brightness is easily lost in the norms of a small network.
+Where the agent is shows nowhere: the frame before the decisive one would tell then what it did about the cue. So that
+frame and the decisive one are the same whatever the cue was.
 """
 
 import gymnasium
@@ -21,8 +23,6 @@ SPOTS = {
     "rearrange": [4 * SIDE + 1, 4 * SIDE + 7],
 }
 LENGTH = {"reopen": 3, "put_back": 5, "rearrange": 5}
-DECIDES = {"reopen": 2, "put_back": 4, "rearrange": 3}
-"""Step whose place decides."""
 
 
 def cell_of(actions):
@@ -48,12 +48,11 @@ class BatchedGrid(BatchedEnv):
     def __init__(self, num_envs=1, *, task="put_back", **kwargs):
         super().__init__(num_envs, **kwargs)
         self.task, self.spots = task, np.array(SPOTS[task])
-        self.answer, self.time, self.at = (np.zeros(num_envs, np.int64) for _ in range(3))
+        self.answer, self.time = (np.zeros(num_envs, np.int64) for _ in range(2))
         self.won = np.zeros(num_envs, bool)
 
     def _begin(self, rows, keys):
         self.answer[rows], self.time[rows] = rng.integers(keys, 0, 0, len(self.spots)), 0
-        self.at[rows] = CENTRE if self.task == "reopen" else 0
 
     def wanted(self):
         """(B,) the right cell now."""
@@ -70,7 +69,6 @@ class BatchedGrid(BatchedEnv):
     def _advance(self, actions, active):
         cells = cell_of(actions)
         right = cells == self.wanted()
-        self.at = np.where(active, cells, self.at)
         self.time += active
         self.won = active & right & (self.time >= LENGTH[self.task])
         return self.won.astype(np.float32), active & (~right | self.won), np.zeros_like(active)
@@ -79,8 +77,9 @@ class BatchedGrid(BatchedEnv):
         n, t, spot = self.num_envs, self.time, self.spots[self.answer]
         rows = np.arange(n)
         picture = np.zeros((n, SIDE * SIDE, 3), np.uint8)
-        picture[:, self.spots, 0], picture[:, CENTRE, 0] = 80, 80
-        picture[:, BUTTON, 1] = np.where(t > LENGTH[self.task] // 2, 255, 120)
+        picture[:, self.spots, 2], picture[:, CENTRE, 2] = 255, 255
+        picture[:, BUTTON, 1] = 255
+        picture[:, BUTTON, 2] = np.where(t > LENGTH[self.task] // 2, 255, 0)
         carries = np.zeros(n, bool)
         if self.task == "reopen":
             picture[rows[t == 0], spot[t == 0], 0] = 255
@@ -94,7 +93,7 @@ class BatchedGrid(BatchedEnv):
             picture[rows[stays], spot[stays], 0], picture[rows[moved], other[moved], 0] = 255, 255
             picture[t == 0, CENTRE, 0] = 255
             carries = (t == 1) | (t == 4)
-        picture[rows, self.at, 2] = np.where(carries, 255, 120)
+        picture[:, 0, 0] = np.where(carries, 255, 0)
         return {"rgb": picture.reshape(n, SIDE, SIDE, 3), "vector": np.zeros((n, 1), np.float32)}
 
     def _final_info(self):

@@ -119,10 +119,12 @@ def test_an_empty_bank_leaves_the_tokens_alone():
     assert torch.equal(memory.step(perceptual, cognitive, memory.initial_state(2), None, {})[0], perceptual)
 
 
-def test_places_are_told_apart():
-    codes = sine_places(8, 16)
-    apart = torch.cdist(codes, codes) + torch.eye(64)
-    assert codes.shape == (64, 16) and apart.min() > 0.05
+@pytest.mark.parametrize(("side", "width"), [(8, 16), (9, 8), (16, 64), (4, 4), (1, 4)])
+def test_places_are_told_apart(side, width):
+    """No two cells have nearly the same code, however narrow it is: periods fit the grid."""
+    codes = sine_places(side, width)
+    apart = torch.cdist(codes, codes) + 9 * torch.eye(side * side)
+    assert codes.shape == (side * side, width) and apart.min() > 0.4
 
 
 def test_what_does_not_fit_is_refused():
