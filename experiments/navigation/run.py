@@ -1,10 +1,10 @@
 """Play the navigation comparison; cells that are there are kept, so it can be made in parts.
 
-python -m embodied_mem.experiments.navigation.run [--players 'a|b'] [--episodes 100] [--steps 200000] [--seeds 0]
+python -m embodied_mem.experiments.navigation.run [--players 'a|b'] [--episodes 100] [--steps 1200000] [--seeds 0]
                                                   [--work runs/navigation] [--minutes M] [--out FILE]
 
-Registered agents are played as they are. Trained ones are the preset ``house-multi-object-nav`` with another memory, a
-few hundred thousand steps of PPO in one-room houses, and are played on every task without further training; only
+Registered agents are played as they are. Trained ones are the preset ``house-multi-object-nav`` with another memory, as
+many steps of PPO in one-room houses as that preset has, and are played on every task without further training; only
 instructions are played by agents of their own, as many steps of ``house-instruction-following``.
 """
 
@@ -45,7 +45,8 @@ def find_agent(player: Player, preset: str, seeds: Sequence[int], steps: int, wo
     if player.agent is not None:
         return player.agent
     run = work / folder_of(player.name) / ("run" if preset == PRESET else f"run-{preset}")
-    budget: dict[str, Any] = {"stop.env_steps": steps, "anneal_steps": steps, "log.tensorboard": False}
+    budget: dict[str, Any] = {"stop.env_steps": steps, "stop.seconds": None, "anneal_steps": steps}
+    budget |= {"log.tensorboard": False}
     for seed in seeds:
         if not (run / f"seed{seed}" / RESULT_FILE).is_file():
             train(preset, seeds=[seed], out=run, resume=(run / RUN_FILE).is_file(), **budget, **player.changes)
@@ -125,7 +126,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--players", default="all", help="labels joined by a bar")
     parser.add_argument("--settings", default="|".join(CORE), help="labels joined by a bar, or all")
     parser.add_argument("--episodes", type=int, default=100)
-    parser.add_argument("--steps", type=int, default=200_000)
+    parser.add_argument("--steps", type=int, default=1_200_000)
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--work", type=Path, default=Path("runs/navigation"))
     parser.add_argument("--minutes", type=float, default=float("inf"), help="CPU minutes after which no cell is begun")
