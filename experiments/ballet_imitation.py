@@ -194,7 +194,7 @@ class Trainer:
         self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
 
 
-def env_options(level: str) -> dict[str, str]:
+def env_options(level: str) -> dict[str, Any]:
     """Return the environment's options of a level, which may end in ``-pixels``."""
     name, _, obs = level.partition("-")
     return {"levels": name, "obs": obs or "symbolic"}
