@@ -1,6 +1,6 @@
 """Trains the question head of ``house-head`` on tours of train houses and writes the weights of the package.
 
-python -m embodied_mem.experiments.house_head [--short 12] [--middle 6] [--long 3] [--longest 1] [--out FILE]
+python -m embodied_mem.experiments.house_head [--short 12] [--middle 6] [--long 3] [--longest 2] [--out FILE]
 
 Every stream is encoded once with the shipped encoder, the longest one has ten hours; questions are asked of the whole
 history and of several memories of drawn sizes, one example in twelve of nothing at all, so that the head learns what
@@ -42,8 +42,8 @@ OTHER = (
     "Why is the sky blue?", "When does the train leave?", "What is the person doing?", "Did it rain?",
 )  # fmt: skip
 """Questions of none of the kinds."""
-SEEN_WEIGHT = 2.0
-"""Of the loss of sightings."""
+SEEN_WEIGHT = 4.0
+"""Of the loss of sightings, for each thing."""
 BRIEF_S = 64.0
 """Longest span of a token of which that is asked: what is merged from far apart shows little of its span."""
 Example = tuple[Parsed, torch.Tensor, torch.Tensor, int, torch.Tensor]
@@ -119,7 +119,7 @@ def train(head: HouseHead, data: list[Example], epochs: int, rate: float, seed: 
             brief = times[:, 1] - times[:, 0] <= BRIEF_S
             if bool(brief.any()):
                 sure = F.binary_cross_entropy_with_logits(found[:, brief], shown[:, brief])
-                loss = loss + SEEN_WEIGHT * sure / 16
+                loss = loss + SEEN_WEIGHT * len(found) * sure / 16
             loss = loss + F.cross_entropy(logits[None], torch.tensor([answer])) / 16
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -174,7 +174,7 @@ def accuracy(head: HouseHead, data: list[Example]) -> dict[str, float]:
 def main(words: Sequence[str] | None = None) -> None:
     """Train and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in {"short": 12, "middle": 6, "long": 3, "longest": 1, "each": 3, "epochs": 3, "seed": 0}.items():
+    for name, value in {"short": 12, "middle": 6, "long": 3, "longest": 2, "each": 3, "epochs": 3, "seed": 0}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--rate", type=float, default=1e-2)
     parser.add_argument("--encoder", type=Path, default=None, help="other weights of the encoder")

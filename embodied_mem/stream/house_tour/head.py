@@ -18,9 +18,9 @@
 
 Where and last read the walls under the attention, when its times, what and colour the presence of the options in the
 room, order the chance of every option to be the first, count the chance of so many of the eight "between", each on its
-own, change the walls of first and last attention, never the strongest presence. A learned prior is added, of the length
-of the stream where there are tokens, or all there is. Histories of more than `LONG` frames are read as stretches
-(`stretches`), or what is false in each frame would add up.
+own, change the walls of first and last attention, never the strongest presence. A learned prior is added, that of count
+follows the length of the stream; without tokens it is all there is. Histories of more than `LONG` frames are read as
+stretches (`stretches`), or what is false in each frame would add up.
 
 Tokens are concepts (`perception.house_words`), so the head is small; it was trained on frames, on merged tokens of
 several memories and on none at all (`embodied_mem.experiments.house_head`).
@@ -140,7 +140,7 @@ class HouseHead(nn.Module):
         self.scale = nn.Parameter(torch.zeros(kinds))
         self.bias = nn.Parameter(torch.zeros(kinds))
         self.prior = nn.Parameter(torch.zeros(kinds, 4))
-        self.told = nn.Parameter(torch.zeros(kinds, 4, 2))
+        self.many = nn.Parameter(torch.zeros(4, 2))
         self.surest = nn.Parameter(torch.tensor(0.7))
         self.near = nn.Parameter(torch.tensor([3.0, 6.5, -2.0, 1.0]))
         self.keen = nn.Parameter(torch.tensor(0.5))
@@ -174,7 +174,7 @@ class HouseHead(nn.Module):
             logits = logits + self.scale[number].exp() * self._scores(question, view, view.kindly(found))
         if question.kind in FIXED:
             slots = [self._slot(question.kind, option, k) for k, option in enumerate(question.options)]
-            prior = self.told[number] @ view.age if len(tokens) else self.prior[number]
+            prior = self.many @ view.age if question.kind == "count" and len(tokens) else self.prior[number]
             taken = torch.tensor([-1 if slot is None else slot for slot in slots])
             logits = logits + torch.where(taken < 0, torch.zeros(()), prior[taken.clamp(min=0)])
         known = torch.tensor([option is not None for option in question.options])
