@@ -61,8 +61,8 @@ def test_the_longest_instruction_fits():
 
 
 def test_no_place_is_near_two_landmarks_and_none_hides_from_the_scan():
-    env, _ = make(32, level=0, houses=16)
-    for row in range(32):
+    env, _ = make(16, level=0, houses=6)
+    for row in range(16):
         plan_id, plan = int(env.world.arrays.plan[row]), env.world.plan(row)
         goals = [env.goal_of(plan_id, target) for target in env.sequence[row]]
         assert np.sum([np.isfinite(goal.costs) for goal in goals], axis=0).max() == 1

@@ -26,7 +26,7 @@ def test_it_finds_what_it_looks_for_and_wiping_the_map_costs():
 
 
 def test_it_follows_instructions_by_counting_its_calls():
-    options = {"level": 0, "split": "test", "landmarks": 2, "max_steps": 100}
+    options = {"level": 0, "split": "test", "landmarks": 2, "max_steps": 100, "houses": 3}
     task = Task("embodied_mem/House-InstructionFollowing-v0", "instruction", kwargs=options, splits={"test": {}})
     told = Suite("mine", "instructions", (task,), episodes=8, num_envs=8)
     found = evaluate("house-map", told, controls=["wiped:1"], device="cpu")
