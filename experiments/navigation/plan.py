@@ -124,6 +124,7 @@ CORE = (
     "large, 5 goals",
     "small, instruction of 3",
 )
-"""Settings that are played unless others are named: within half an hour of CPU with one training seed."""
+"""Settings that are played unless others are named: some one and a half hours of CPU with one training seed, most of it
+training."""
 CONTROLLED = ("small, 4 goals", "small, instruction of 3")
 """Settings with controls; an agent with a wiped map walks until the time is up, so they cost most."""
