@@ -1,5 +1,8 @@
 """Play the navigation comparison; cells that are there are kept, so it can be made in parts.
 
+What the result file holds of as many episodes and steps stands until it is played again, also by other seeds: ``n``
+counts the episodes of all of them.
+
 python -m embodied_mem.experiments.navigation.run [--players 'a|b'] [--episodes 100] [--steps 1200000] [--seeds 0]
                                                   [--work runs/navigation] [--minutes M] [--out FILE]
 
@@ -120,6 +123,23 @@ def folder_of(name: str) -> str:
     return name.replace(",", "").replace(":", "-").replace("+", "and").replace(" ", "-")
 
 
+def read_cells(file: Path, episodes: int, steps: int) -> tuple[Cells, dict[str, Any]]:
+    """Return the cells of a result file, and the result; nothing of one with other episodes or steps."""
+    cells: Cells = {item.name: {} for item in SETTINGS}
+    found = read_json(file) if file.is_file() else {}
+    if (found.get("config", {}).get("episodes"), found.get("config", {}).get("steps")) != (episodes, steps):
+        return cells, {}
+    for name, task in found["tasks"].items():
+        cells[name] = {**({MAP: task["metrics"]} if task["metrics"] else {}), **task["controls"]}
+    return cells, found
+
+
+def in_order(rows: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return rows in the order of the players, those of controls after all of them."""
+    names = [item.name for item in PLAYERS]
+    return {row: rows[row] for row in sorted(rows, key=lambda row: names.index(row) if row in names else len(names))}
+
+
 def main(words: Sequence[str] | None = None) -> None:
     """Play what is missing and write the file after every row; rows that do not fit the time are left out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -135,20 +155,18 @@ def main(words: Sequence[str] | None = None) -> None:
     seeds = [int(word) for word in given.seeds.split(",")]
     players = [item for item in PLAYERS if given.players == "all" or item.name in given.players.split("|")]
     settings = [item for item in SETTINGS if given.settings == "all" or item.name in given.settings.split("|")]
-    cells: Cells = {item.name: {} for item in settings}
-    left: dict[str, int] = {}
-    began, seconds = time.process_time(), 0.0
+    cells, before = read_cells(given.out, given.episodes, given.steps)
+    began, seconds = time.process_time(), float(before.get("seconds", 0.0))
     for player in players:
         agents: dict[str, Any] = {}
         for setting in settings:
             done = (cell_of(player, setting, given.work) / RESULT_FILE).is_file()
             if not done and time.process_time() - began >= 60 * given.minutes:
-                left[player.name] = left.get(player.name, 0) + 1
                 continue
             if not done and setting.preset not in agents:
                 agents[setting.preset] = find_agent(player, setting.preset, seeds, given.steps, given.work)
             found = play(player, setting, agents.get(setting.preset), given.episodes, given.work)
-            seconds += found["seconds"]
+            seconds += 0.0 if done else found["seconds"]
             cells[setting.name][player.name] = found["metrics"]
             for control, item in found["controls"].items():
                 if item:
@@ -156,17 +174,19 @@ def main(words: Sequence[str] | None = None) -> None:
             spl = found["metrics"]["spl"]
             print(player.name, "|", setting.name, "| spl", spl["mean"], spl["low"], spl["high"], flush=True)
         command = f"python -m embodied_mem.experiments.navigation.run --episodes {given.episodes} --steps {given.steps}"
-        command += f" --seeds {given.seeds}"
         config = {
             "preset": PRESET,
             "by_setting": True,
-            "seeds": seeds,
+            "seeds": sorted({*seeds, *before.get("seeds", ())}),
             "episodes": given.episodes,
             "steps": given.steps,
         }
-        result = table(cells, {**config, "command_line": command}, seconds)
-        if left:
-            cells_left = "; ".join(f"{name} on {count} tasks" for name, count in left.items())
+        command += f" --seeds {','.join(map(str, config['seeds']))}"
+        shown = {name: in_order(rows) for name, rows in cells.items() if rows}
+        result = table(shown, {**config, "command_line": command}, seconds)
+        left = {p.name: sum(p.name not in cells[item.name] for item in settings) for p in PLAYERS}
+        if any(left.values()):
+            cells_left = "; ".join(f"{name} on {count} tasks" for name, count in left.items() if count)
             result["notes"].append(f"not played yet: {cells_left}")
         atomic_write_json(given.out, result)
 

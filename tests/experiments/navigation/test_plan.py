@@ -38,6 +38,23 @@ def test_cells_are_kept_and_the_map_stands_first(tmp_path):
     assert "small, 1 goal" in tables.render(first)
 
 
+def test_a_result_file_keeps_its_rows_without_the_cells_on_disk(tmp_path):
+    def words(player, work, episodes="2"):
+        found = ["--players", player, "--settings", "small, 1 goal", "--episodes", episodes]
+        return [*found, "--work", str(tmp_path / work), "--out", str(tmp_path / "found.json")]
+
+    main(words("random", "one"))
+    random = read_json(tmp_path / "found.json")["tasks"]["small, 1 goal"]["controls"]["random"]
+    main(words(MAP, "two"))
+    both = read_json(tmp_path / "found.json")
+    assert both["tasks"]["small, 1 goal"]["controls"] == {"random": random}
+    assert both["tasks"]["small, 1 goal"]["metrics"]["spl"]["n"] == 2
+    assert "random on" not in both["notes"][-1] and "lstm on 1 tasks" in both["notes"][-1]
+    main(words("random", "three", "3"))
+    other = read_json(tmp_path / "found.json")["tasks"]["small, 1 goal"]
+    assert not other["metrics"] and other["controls"]["random"]["spl"]["n"] == 3
+
+
 def test_a_verdict_compares_intervals_with_every_sequence_memory():
     def spl(low, high):
         return {"spl": {"mean": (low + high) / 2, "low": low, "high": high}}
