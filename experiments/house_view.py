@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from embodied_mem.files import atomic_write_bytes
 from embodied_mem.perception.house_view import OTHER_CELL, WALL_CELL, WEIGHTS, HouseViewNet, load_net
 from embodied_mem.perception.house_words import PAIRS
-from embodied_mem.stream.house_tour.tours import TourStream, whole_log
+from embodied_mem.stream.house_tour.tours import POOL, TourStream, whole_log
 
 BATCH = 64
 _COMMON_WEIGHT = 0.3
@@ -31,13 +31,10 @@ _COMMON_WEIGHT = 0.3
 class Frames:
     """Frames of many streams with what the simulator knows of them."""
 
-    def __init__(self, streams: int, seconds: int, split: str, seed: int) -> None:
-        """Draw them."""
-        chunks = [
-            chunk
-            for number in range(streams)
-            for chunk in TourStream(seconds, seed=seed * 100_000 + number, split=split).chunks(cells=True)
-        ]
+    def __init__(self, streams: int, seconds: int, split: str, seed: int, houses: int = POOL) -> None:
+        """Draw them, of the first ``houses`` houses of the split."""
+        tours = [TourStream(seconds, seed * 100_000 + number, split, 1, (0, houses)) for number in range(streams)]
+        chunks = [chunk for tour in tours for chunk in tour.chunks(cells=True)]
         log = whole_log([chunk.log for chunk in chunks])
         self.rgb = torch.from_numpy(np.concatenate([chunk.rgb for chunk in chunks]))
         self.cells = torch.from_numpy(np.concatenate([chunk.cells for chunk in chunks if chunk.cells is not None]))
@@ -72,7 +69,8 @@ def train(
 ) -> HouseViewNet:
     """Return a network trained for some epochs of one-cycle Adam, from fresh weights or from those of a file."""
     torch.manual_seed(seed)
-    net = (HouseViewNet() if start is None else load_net(start)).train()
+    # channels last: a quarter faster on processors
+    net = (HouseViewNet() if start is None else load_net(start)).train().to(memory_format=torch.channels_last)
     steps = epochs * (len(frames) // BATCH)
     optimiser = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=0.2)
@@ -88,7 +86,7 @@ def train(
         schedule.step()
         if step % 50 == 0:
             print(f"{step}/{steps} {loss.item():.3f} {time.process_time() - began:.0f} s", flush=True)
-    return net.eval()
+    return net.eval().to(memory_format=torch.contiguous_format)
 
 
 @torch.no_grad()
@@ -112,13 +110,14 @@ def main(words: Sequence[str] | None = None) -> None:
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--rate", type=float, default=4e-3)
     parser.add_argument("--found", type=float, default=1.0, help="extra weight of pairs that are in view")
+    parser.add_argument("--houses", type=int, default=POOL, help="of the train split that streams draw from")
     parser.add_argument("--start", type=Path, default=None, help="weights to begin with")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     given = parser.parse_args(words)
     torch.set_num_threads(1)
     from safetensors.torch import save
 
-    frames = Frames(given.streams, given.seconds, "train", given.seed)
+    frames = Frames(given.streams, given.seconds, "train", given.seed, given.houses)
     net = train(frames, given.epochs, given.rate, given.seed, given.found, given.start)
     atomic_write_bytes(given.out, save({name: value.contiguous() for name, value in net.state_dict().items()}))
     print(json.dumps(agreement(net, Frames(20, given.seconds, "test", given.seed))))

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
-    ("_version", "errors", "files"),
+    ("_version", "data", "errors", "files"),
     ("registry", "devices", "private_ray"),
     ("config",),
     ("spaces",),

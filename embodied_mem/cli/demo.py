@@ -19,6 +19,7 @@ from typing import Any
 import typer
 
 from embodied_mem.cli.output import console, emit_json, progress, stdout
+from embodied_mem.data import VARIABLE, data_folder
 from embodied_mem.errors import UsageError
 
 PRESET = "house-hide-and-recall-0"
@@ -134,12 +135,11 @@ def _last_line(path: Path) -> str:
 
 def _procthor_options() -> dict[str, Any]:
     """Return the options that put one ProcTHOR plan among the houses, where the data folder has the sample."""
-    folder = os.environ.get("EMBODIED_MEM_DATA", "")
-    sample = Path(folder) / PROCTHOR
-    if not folder or not sample.is_file():
-        console.print("no ProcTHOR houses (EMBODIED_MEM_DATA is not set): generated houses only", highlight=False)
+    folder = data_folder()
+    if folder is None or not (folder / PROCTHOR).is_file():
+        console.print(f"no ProcTHOR houses ({VARIABLE} names none): generated houses only", highlight=False)
         return {}
-    return {"procthor": str(sample), "procthor_houses": 1}
+    return {"procthor": str(folder / PROCTHOR), "procthor_houses": 1}
 
 
 def _beside(out: Path) -> Path:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import typer
 
 from embodied_mem.cli.output import emit_rows
+from embodied_mem.data import VARIABLE, data_folder
 
 DISTRIBUTION = "embodied-mem"
 GL_PACKAGES = "libegl1 libegl-mesa0 libgl1-mesa-dri libosmesa6 libglu1-mesa"
@@ -115,14 +114,12 @@ def _ffmpeg() -> Finding:
 
 
 def _data() -> Finding:
-    folder = os.environ.get("EMBODIED_MEM_DATA", "")
-    if folder and Path(folder).is_dir():
-        parts = ", ".join(sorted(item.name for item in Path(folder).iterdir()))
-        return Finding("data", True, f"EMBODIED_MEM_DATA={folder}: {parts}", "")
-    detail = (
-        f"EMBODIED_MEM_DATA={folder} is no folder" if folder else "EMBODIED_MEM_DATA is not set; data tests are skipped"
-    )
-    return Finding("data", False, detail, "export EMBODIED_MEM_DATA=FOLDER (see the README, section Data)")
+    folder = data_folder()
+    if folder is not None and folder.is_dir():
+        parts = ", ".join(sorted(item.name for item in folder.iterdir()))
+        return Finding("data", True, f"{folder}: {parts}", "")
+    detail = f"{VARIABLE} is not set; data tests are skipped" if folder is None else f"{VARIABLE}={folder} is no folder"
+    return Finding("data", False, detail, f"export {VARIABLE}=FOLDER (see the README, section Data)")
 
 
 def extras() -> dict[str, list[str]] | None:

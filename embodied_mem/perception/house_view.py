@@ -5,7 +5,7 @@
     walls         softmax over their colours, of the room the camera is in
 
 It was trained from scratch on painted houses of the built-in simulator, supervised by the simulator's instance ids
-(`embodied_mem.experiments.house_tour`); the weights come with the package. Its text side is the vocabulary of
+(`embodied_mem.experiments.house_view`); the weights come with the package. Its text side is the vocabulary of
 `house_words`: a concept bottleneck, where every number of a token has a name.
 
 Limits: 15 kinds of furniture, 8 colours each, as the built-in houses draw them; it knows nothing of other pictures.

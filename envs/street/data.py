@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from embodied_mem.data import VARIABLE, data_folder
 from embodied_mem.errors import UsageError
 
-VARIABLE = "EMBODIED_MEM_DATA"
 DATASETS = ("touchdown", "map2seq")
 SOURCES = {
     "graph": "nodes.txt and links.txt from the folder graph/ of github.com/lil-lab/touchdown (CC BY 4.0)",
@@ -29,20 +28,19 @@ SUFFIXES = (".jsonl.gz", ".jsonl", ".json.gz", ".json")
 
 
 def data_root() -> Path:
-    """Return the folder named by ``EMBODIED_MEM_DATA``.
+    """Return the folder of `data_folder`.
 
     Raises:
-        UsageError: the variable is unset, or names no folder; the message says how to get the data.
+        UsageError: there is none, or the variable names no folder; the message says how to get the data.
     """
-    named = os.environ.get(VARIABLE, "")
-    if not named:
+    root = data_folder()
+    if root is None:
         raise UsageError(
             f"street data are not part of the package: set {VARIABLE} to a folder with touchdown/ and map2seq/; "
             f"the graph: {SOURCES['graph']}; instructions: {SOURCES['touchdown']} (docs/envs/street.md)"
         )
-    root = Path(named)
     if not root.is_dir():
-        raise UsageError(f"expected {VARIABLE} to name a folder, got {named!r}")
+        raise UsageError(f"expected {VARIABLE} to name a folder, got {str(root)!r}")
     return root
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from embodied_mem.data import VARIABLE, data_folder
 from embodied_mem.errors import UsageError
 from embodied_mem.metrics.rearrangement import ObjectState
 
-VARIABLE = "EMBODIED_MEM_DATA"
 FILE = "rearrange/ithor_2023_val.jsonl.gz"
 FALLBACK_SIZE = (0.3, 0.3, 0.3)
 
@@ -70,10 +69,10 @@ def default_file() -> Path:
     Raises:
         UsageError: ``EMBODIED_MEM_DATA`` is not set or holds no such file.
     """
-    path = Path(os.environ.get(VARIABLE, "")) / FILE
-    if not os.environ.get(VARIABLE) or not path.is_file():
+    folder = data_folder()
+    if folder is None or not (folder / FILE).is_file():
         raise UsageError(f"expected tasks=FILE or {VARIABLE} to name a folder with {FILE} (docs/envs/thor.md)")
-    return path
+    return folder / FILE
 
 
 @lru_cache(maxsize=2)

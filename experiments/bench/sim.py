@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from embodied_mem.data import VARIABLE, data_folder
 from embodied_mem.envs.make import make_vec
 from embodied_mem.errors import UsageError
 from embodied_mem.experiments.bench.timing import median_metric
@@ -153,10 +154,10 @@ def _boxes(walk: Walk) -> dict[str, Any]:
 
 def _largest_houses(folder: Path, notes: list[str]) -> Path | None:
     """Write the largest houses of the sample to a file of their own and return it, None without data."""
-    data = os.environ.get("EMBODIED_MEM_DATA")
-    source = Path(data or "") / "procthor" / "houses_sample.jsonl.gz"
-    if not data or not source.is_file():
-        notes.append("frames_per_core_second_procthor: no data; set EMBODIED_MEM_DATA to the folder with procthor/")
+    data = data_folder()
+    source = None if data is None else data / "procthor" / "houses_sample.jsonl.gz"
+    if source is None or not source.is_file():
+        notes.append(f"frames_per_core_second_procthor: no data; set {VARIABLE} to the folder with procthor/")
         return None
     with gzip.open(source, "rt", encoding="utf-8") as stream:
         lines = [line for line in stream if line.strip()]

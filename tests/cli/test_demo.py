@@ -9,7 +9,7 @@ from embodied_mem.cli import app, demo
 
 @pytest.mark.timeout(280)
 def test_demo_writes_a_report_and_names_each_phase(tmp_path, monkeypatch, capfd):
-    monkeypatch.delenv("EMBODIED_MEM_DATA", raising=False)
+    monkeypatch.setenv("EMBODIED_MEM_DATA", "")
     out = tmp_path / "demo"
     code = app.run(["demo", "--out", str(out), "--seconds", "3", "--episodes", "16", "--json"])
     printed = capfd.readouterr()

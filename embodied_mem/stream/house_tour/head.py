@@ -55,6 +55,7 @@ _POWER = 3
 _TAUS = (60.0, 600.0)
 _BINS, _REACH = 3, 12
 _FEW = 320
+_FAR = 40.0
 _MOST = 4
 _TINY = 1e-4
 _SUREST = 0.996
@@ -298,10 +299,11 @@ class _View:
         """
         if len(self.tokens) <= _FEW:
             if not self._near:
-                # in place where it can be: tables of this size are given back to the system and fetched again
+                # in place where it can be: tables of this size are given back to the system and fetched again;
+                # not below exp(-_FAR): arithmetic on numbers near the smallest there are takes ten times as long
                 middle, alike = self.times.mean(1), (self.walls @ self.walls.T).fill_diagonal_(0.0)
                 gaps = (middle[:, None] - middle).abs_()
-                self._near = {tau: alike * torch.mul(gaps, -1 / tau).exp_() for tau in _TAUS}
+                self._near = {tau: torch.mul(gaps, -1 / tau).clamp_(min=-_FAR).exp_().mul_(alike) for tau in _TAUS}
             return values @ self._near[tau]
         if tau not in self._grids:
             middle = self.times.mean(1) / (tau / _BINS)

@@ -18,7 +18,7 @@ def street(**options):
 
 
 def test_without_data_the_error_says_where_to_get_them(monkeypatch):
-    monkeypatch.delenv("EMBODIED_MEM_DATA", raising=False)
+    monkeypatch.setenv("EMBODIED_MEM_DATA", "")
     with pytest.raises(UsageError, match="set EMBODIED_MEM_DATA.*lil-lab/touchdown.*map2seq_vln"):
         street(data="touchdown")
     monkeypatch.setenv("EMBODIED_MEM_DATA", "/nowhere/at/all")

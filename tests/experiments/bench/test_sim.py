@@ -38,7 +38,7 @@ def test_largest_houses_are_chosen(tmp_path, monkeypatch):
 
 
 def test_missing_data_and_peers_give_null_with_a_reason(tmp_path, monkeypatch):
-    monkeypatch.delenv("EMBODIED_MEM_DATA", raising=False)
+    monkeypatch.setenv("EMBODIED_MEM_DATA", "")
     notes = []
     assert sim._largest_houses(tmp_path, notes) is None
     assert sim._start_peer("no_such_simulator", "sim_worker", notes) is None
@@ -46,7 +46,7 @@ def test_missing_data_and_peers_give_null_with_a_reason(tmp_path, monkeypatch):
 
 
 def test_result_has_every_key_without_peers_and_data(monkeypatch):
-    monkeypatch.delenv("EMBODIED_MEM_DATA", raising=False)
+    monkeypatch.setenv("EMBODIED_MEM_DATA", "")
     monkeypatch.setattr(sim, "_start_peer", lambda name, module, notes: None)
     monkeypatch.setattr(sim, "_start", lambda module, *arguments: FakeProcess())
     result = sim.run(quick=True)
