@@ -16,6 +16,7 @@ flags and observation stay).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -32,7 +33,7 @@ from embodied_mem.spaces import check_actions
 Observation = dict[str, np.ndarray] | np.ndarray
 
 
-class BatchedEnv(VectorEnv):
+class BatchedEnv(VectorEnv, ABC):
     """N environments as arrays. A subclass sets ``single_observation_space`` and ``single_action_space``, then calls
     ``super().__init__``.
 
@@ -98,21 +99,21 @@ class BatchedEnv(VectorEnv):
 
     # What a subclass writes
 
+    @abstractmethod
     def _begin(self, rows: np.ndarray, keys: np.ndarray) -> None:
         """Start a new episode in ``rows`` (M,) int64; every random choice is drawn from ``keys`` (M,) uint64."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _advance(self, actions: np.ndarray, active: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Play ``actions`` (N, ...) in the rows of ``active`` (N,) bool.
 
         Returns (reward (N,) float32, terminated (N,) bool, truncated (N,) bool). A row that is not active keeps its
         state and returns 0, False, False.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def _observe(self) -> Observation:
         """Return the observations of all rows. It depends on the state alone: two calls in a row give equal arrays."""
-        raise NotImplementedError
 
     def _final_info(self) -> dict[str, np.ndarray]:
         """Return what metrics need, as (N, ...) arrays that are valid in rows whose episode has just ended."""

@@ -26,6 +26,7 @@ from embodied_mem.errors import UsageError
 from embodied_mem.evaluation.statistics import Kind
 from embodied_mem.evaluation.suite import Task
 from embodied_mem.metrics import GoalEpisode, MultiObjectEpisode, goal_nav_summary, multion_summary
+from embodied_mem.metrics.vln import PATH_KEYS
 
 Facts = Mapping[str, Any]
 Scores = dict[str, float | None]
@@ -96,7 +97,7 @@ def multi_object(facts: Facts, task: Task) -> Scores:
 
 def followed(facts: Facts, task: Task) -> Scores:
     """Return the MultiON metrics over the landmarks of an instruction and the metrics of the path walked."""
-    return {**multi_object(facts, task), **{name: _number(_need(facts, name, task)) for name in FOLLOWED}}
+    return {**multi_object(facts, task), **{name: _number(_need(facts, name, task)) for name in PATH_KEYS}}
 
 
 def street_walk(facts: Facts, task: Task) -> Scores:
@@ -119,7 +120,6 @@ REARRANGE = (
 STREET = (
     "tc", "spd", "sed", "ndtw", "sdtw", "ndtw_std", "cls", "kpa", "dtw", "sed_levenshtein", "actions", "stopped",
 )  # fmt: skip
-FOLLOWED = ("ndtw", "sdtw", "cls", "pl", "ne")
 INDOOR = ("pl", "ne", "oracle_ne", "sr", "osr", "spl", "dtw", "ndtw", "sdtw", "cls", "actions", "stopped")
 FAMILIES: dict[str, Family] = {
     "probe": Family(probe, frozenset({"success"})),

@@ -22,6 +22,7 @@ stored state deviates as the weights move. Attention of a long window costs its 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal
 
@@ -96,7 +97,7 @@ class Sublayers(nn.Module):
         self.norms = nn.ModuleList([nn.LayerNorm(D), nn.LayerNorm(D)])
 
 
-class CachedTransformer(MemoryModule):
+class CachedTransformer(MemoryModule, ABC):
     """Base of `TrXL` and `GTrXL`: the cache and both forms; a subclass says how a layer joins its parts."""
 
     Config = CachedTransformerConfig
@@ -123,9 +124,9 @@ class CachedTransformer(MemoryModule):
         """Return what attention reads of a layer's input (..., D), and the cache holds."""
         return h
 
+    @abstractmethod
     def join(self, layer: Sublayers, h: Tensor, read: Tensor) -> Tensor:
         """Return the output of a layer from its input and what attention read, (..., D) each."""
-        raise NotImplementedError
 
     def final(self, h: Tensor) -> Tensor:
         """Return the output (..., out_dim) for the last layer's (..., D)."""

@@ -28,6 +28,9 @@ from embodied_mem.metrics.street import coverage
 THRESHOLD = 3.0
 """Success threshold of R2R, RxR and VLN-CE, metres."""
 
+PATH_KEYS = ("ndtw", "sdtw", "cls", "pl", "ne")
+"""Metrics of the path walked to follow an instruction, where "found all landmarks" is the success."""
+
 Scores = dict[str, float | None]
 
 

@@ -9,6 +9,7 @@ Limits: a copy must be reproducible from a seed of 31 bits; instances cannot be 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -41,7 +42,7 @@ class Outcome:
     """It holds now that the task is done."""
 
 
-class BatchedCopies(BatchedEnv):
+class BatchedCopies(BatchedEnv, ABC):
     """N copies. An adapter sets ``known`` and writes `_make`, `_restart`, `_play`, `_vector_size` and `_picture`."""
 
     metadata = {"render_modes": [], "render_fps": 20}
@@ -101,20 +102,20 @@ class BatchedCopies(BatchedEnv):
 
     # What an adapter writes
 
+    @abstractmethod
     def _make(self) -> Any:
         """Return one copy of the simulator."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _restart(self, copy: Any, seed: int, episode: int) -> tuple[dict[str, np.ndarray], str]:
         """Start an episode of a copy; return observations by name, and the instruction.
 
         ``seed`` (31 bits) is a hash of set and number; ``episode`` is the number, for suites with listed episodes.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def _play(self, copy: Any, action: np.ndarray) -> Outcome:
         """Play one action of a copy."""
-        raise NotImplementedError
 
     def _vector_size(self) -> int:
         """Return how many numbers ``vector`` has."""

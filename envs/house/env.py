@@ -7,6 +7,7 @@ copies a few hundred numbers. The houses of the splits ``train`` and ``test`` ar
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, ClassVar
@@ -37,7 +38,7 @@ OWN_SENSORS = ("vector", "goal", "instruction")
 """What the task itself provides; all other sensors are those of `sensors`."""
 
 
-class HouseEnv(BatchedEnv):
+class HouseEnv(BatchedEnv, ABC):
     """N rows of one task. Constructor keywords are the same for all tasks; fields of the task's level may be added.
 
     Args:
@@ -131,25 +132,25 @@ class HouseEnv(BatchedEnv):
 
     # What a task writes
 
+    @abstractmethod
     def _source(self, count: int) -> HouseSource:
         """Return the ``count`` houses of the split."""
-        raise NotImplementedError
 
     def _make_house(self, index: int, generator: np.random.Generator) -> HousePlan:
         """Return house ``index`` ready for the task; ``generator`` is seeded by task, level, split and index."""
         return self.source.plan(index)
 
+    @abstractmethod
     def _begin_task(self, rows: np.ndarray, keys: np.ndarray) -> None:
         """Place the agents of ``rows`` (M,), whose houses are loaded, and set up the episode."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _judge(self, codes: np.ndarray, active: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Play `Action` codes (N,) int64; return reward (N,) float32, terminated (N,) bool, truncated (N,) bool."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _vector(self) -> np.ndarray:
         """Return (N, F) float32."""
-        raise NotImplementedError
 
     def _goal(self) -> np.ndarray:
         """Return (N, G) float32, one-hot."""

@@ -7,6 +7,7 @@ written anew for batches.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ def shuffled(keys: np.ndarray, stream: int, decks: int, kind: str) -> np.ndarray
     return (values % KINDS[kind]).astype(np.uint8)
 
 
-class BatchedQuiz(BatchedEnv):
+class BatchedQuiz(BatchedEnv, ABC):
     """N card games in which, from some step on, every action is an answer that is right or wrong.
 
     An episode shows ``observations`` observations and lasts one step less. The action that follows the h-th observation
@@ -54,9 +55,9 @@ class BatchedQuiz(BatchedEnv):
         self._right = np.zeros(self.num_envs, dtype=np.int64)
         self._offset = np.arange(self.num_envs, dtype=np.int64) * self.cards
 
+    @abstractmethod
     def _target(self) -> np.ndarray:
         """Return the (N,) right answer now; any value where fewer than ``first_question`` observations were made."""
-        raise NotImplementedError
 
     def _card(self, place: np.ndarray) -> np.ndarray:
         """Return the (N,) uint8 value of every row's card at ``place`` (N,) int64."""

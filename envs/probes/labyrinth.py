@@ -20,6 +20,7 @@ and 0.951, 0.903, 0.841 escaping; the oracle, which sees the maze, 0.982, 0.957,
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ _DY = np.array([0, 0, -1, 1], dtype=np.int64)
 _DX = np.array([-1, 1, 0, 0], dtype=np.int64)
 
 
-class _BatchedLabyrinth(BatchedEnv):
+class _BatchedLabyrinth(BatchedEnv, ABC):
     """N mazes; a subclass says what is rewarded and when an episode terminates."""
 
     fresh = True
@@ -99,9 +100,9 @@ class _BatchedLabyrinth(BatchedEnv):
         self._t += 1 if self.all_active else active
         return self._grid.reshape(-1)[place], new
 
+    @abstractmethod
     def _reward(self, square: np.ndarray, new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return reward (N,) and whether the episode terminates (N,), given what `_move` returned."""
-        raise NotImplementedError
 
     def _advance(self, actions: np.ndarray, active: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         reward, terminated = self._reward(*self._move(actions, active))

@@ -6,6 +6,7 @@ is three look-ups. Cost: one draw, one look-up and one compared answer per row a
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ BLANK = 0
 UNASKED = -1
 
 
-class BatchedStream(BatchedEnv):
+class BatchedStream(BatchedEnv, ABC):
     """N streams of T symbols; a subclass writes `_draw`.
 
     Observation: (F,) float32, a row of the table. Action: Discrete(A). An episode has T steps; the action on symbol t
@@ -55,9 +56,9 @@ class BatchedStream(BatchedEnv):
         self._questions = np.ones(n, dtype=np.int64)
         self._scale = np.ones(n, dtype=np.float32)
 
+    @abstractmethod
     def _draw(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return codes (M, T) and answers (M, T), -1 where nothing is asked, of the episodes of ``keys`` (M,)."""
-        raise NotImplementedError
 
     def _begin(self, rows: np.ndarray, keys: np.ndarray) -> None:
         codes, targets = self._draw(keys)

@@ -19,6 +19,7 @@ steps of obeying.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -68,7 +69,7 @@ class Level:
     """What makes the task harder beside the delay; each task says what it counts."""
 
 
-class BatchedTabletop(BatchedEnv):
+class BatchedTabletop(BatchedEnv, ABC):
     """N tables. A task is a subclass that writes `_configure`, `_deal`, `_show`, `_judge`, `_scene` and `_next`."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}
@@ -147,9 +148,9 @@ class BatchedTabletop(BatchedEnv):
     def _wire(self) -> None:
         """Look up bodies and set up arrays; called when physics is there."""
 
+    @abstractmethod
     def _draw_answer(self, keys: np.ndarray) -> np.ndarray:
         """Return the (M,) int64 answers of episodes ``keys`` (M,): what must be remembered, and nothing else."""
-        raise NotImplementedError
 
     def _deal(self, rows: np.ndarray, keys: np.ndarray) -> None:
         """Lay out episodes in ``rows`` (M,), whose ``answer`` is drawn already and whose scene is as in ``scenery``."""
@@ -160,17 +161,17 @@ class BatchedTabletop(BatchedEnv):
     def _show(self) -> None:
         """Place the bodies that the task moves, in all rows, from phase and clock alone."""
 
+    @abstractmethod
     def _judge(self, obeys: np.ndarray) -> None:
         """Judge what was done in rows ``obeys`` (N,) bool with `_win`, `_lose`, `_interlude` and `_advance_deed`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _scene(self) -> np.ndarray:
         """Return (N, features) what a camera would see of the task, metres; zeros for what is hidden."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _next(self) -> dict[str, np.ndarray]:
         """Return what is to be done next, see `privileged`: kind (N,), starts, targets (N, C, 3), right, allowed."""
-        raise NotImplementedError
 
     # What tasks call
 

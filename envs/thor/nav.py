@@ -10,6 +10,7 @@ an object of the type can be seen (``GetInteractablePoses``). Reward: 1 for succ
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -62,7 +63,7 @@ class NavRules:
             )
 
 
-class NavRow(Row):
+class NavRow(Row, ABC):
     """What both tasks share: the scene, the floor, the distance to the goal."""
 
     actions: ClassVar[tuple[str, ...]] = MOVES
@@ -78,13 +79,13 @@ class NavRow(Row):
 
     poses: np.ndarray
 
+    @abstractmethod
     def _goal(self, floor: Floor, keys: np.ndarray, event: Event) -> bool:
         """Choose the goal and set ``self.poses`` (G, 4): x, z, yaw, horizon (nan = any); False where there is none."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _reached(self) -> bool:
         """Return whether Done here and now is right."""
-        raise NotImplementedError
 
     def begin(self, key: int, item: int) -> Outcome:
         """Start the episode of a key."""

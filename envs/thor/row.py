@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -31,7 +32,7 @@ class Outcome:
     """What metrics need, present where the episode ends here."""
 
 
-class Row:
+class Row(ABC):
     """Base of the games. A subclass writes `_begin`, `_judge`, `_facts`, and its own sensors.
 
     Args:
@@ -66,21 +67,21 @@ class Row:
         """Return the space of one of the game's own sensors."""
         return spaces.Box(-1.0, 1.0, (len(cls.vector_names),), np.float32)
 
+    @abstractmethod
     def _begin(self, key: int, item: int) -> Event:
         """Set up the episode of a uint64 ``key`` (``item``: its number) and return the event it begins with."""
-        raise NotImplementedError
 
     def _play(self, name: str) -> Event:
         """Carry out one action."""
         return self.player.step(name)
 
+    @abstractmethod
     def _judge(self, name: str) -> tuple[float, bool]:
         """Return the reward of the action just played, without the cost of a step, and whether it ends the episode."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _facts(self) -> dict[str, Any]:
         """Return what metrics need at the end."""
-        raise NotImplementedError
 
     def _own(self, name: str) -> np.ndarray:
         """Return one of the game's own sensors."""
@@ -89,9 +90,9 @@ class Row:
         effect = float(event.metadata["lastActionSuccess"] and not self._void) if self.steps else 1.0
         return np.array([effect, look, min(1.0, self.steps / self.rules.max_steps)], dtype=np.float32)
 
+    @abstractmethod
     def privileged(self) -> dict[str, np.ndarray]:
         """Return the hidden state that oracles read."""
-        raise NotImplementedError
 
     # What is shared
 

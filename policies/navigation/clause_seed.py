@@ -1,29 +1,24 @@
-"""One training seed of a clause follower: its walks, the loss of whole walks, and what it does in the unseen area."""
+"""One training seed of a clause follower: its walks and the loss of whole walks."""
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
-from embodied_mem.envs.make import make_vec
-from embodied_mem.policies.imitation.trainer import ImitationSeed, spaces_of
+from embodied_mem.policies.imitation.trainer import spaces_of
 from embodied_mem.policies.navigation.clause_agent import ClauseAgent
 from embodied_mem.policies.navigation.clause_config import ClauseRunConfig
 from embodied_mem.policies.navigation.clause_follower import ClauseFollower, Seen
 from embodied_mem.policies.navigation.clause_lessons import ClauseLesson, ClauseLessons, record_walks
 from embodied_mem.policies.navigation.clauses import NUMBER, STEPS
+from embodied_mem.policies.navigation.follow_seed import FollowSeed
 from embodied_mem.policies.navigation.following import following_loss, log_success_returning
-from embodied_mem.policies.navigation.lessons import lesson_env
-from embodied_mem.policies.navigation.street_seed import ROLLOUT_SEED, play_success
 
 
-class ClauseSeed(ImitationSeed):
+class ClauseSeed(FollowSeed):
     """A running seed of a clause follower."""
 
     @classmethod
@@ -58,20 +53,10 @@ class ClauseSeed(ImitationSeed):
             torch.manual_seed((self.seed << 32) + self.update)
             links, stops = self.policy(self.policy.tell(tokens, numbers, lesson.total), lesson.seen)
         moves, ending = log_success_returning(links.float(), stops.float(), lesson.target, lesson.good, lesson.valid)
-        share = self.update / train.updates
-        turned = max(0.0, share - train.decide_from) / max(1.0 - train.decide_from, 1e-9)
-        return following_loss(moves, ending, train.decide * min(1.0, 2.0 * turned))
+        return following_loss(moves, ending, train.turned(self.update))
 
-    def _roll_out(self) -> dict[str, Any]:
-        """Let the averaged follower play synthetic episodes of the area that no walk comes from."""
-        train = self.config.train
-        rates = {}
-        for style in train.lessons.styles if train.rollouts else ():
-            options = lesson_env(train.env_config, style, train.rollouts, ROLLOUT_SEED, "test")
-            with closing(make_vec(train.env, train.rollouts, autoreset_mode=AutoresetMode.DISABLED, **options)) as env:
-                rates[style] = play_success(env, ClauseAgent(self.average), self.seed)
-        found: dict[str, Any] = {f"success_{style}": rate for style, rate in rates.items()}
-        return {**found, "success_mean": float(np.mean(list(rates.values())))} if rates else {}
+    def _walker(self) -> ClauseAgent:
+        return ClauseAgent(self.average)
 
 
 def build_follower(config: ClauseRunConfig, seed: int = 0) -> ClauseFollower:

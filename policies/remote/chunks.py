@@ -6,6 +6,7 @@ only the rows that need one are asked for. What is left of the chunks is the age
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl
@@ -20,7 +21,7 @@ EXECUTE = 8
 """Actions of a chunk that are played before the next is asked for, by default."""
 
 
-class ChunkAgent:
+class ChunkAgent(ABC):
     """Plays chunks; a subclass writes `plan` and sets ``names``.
 
     Attributes:
@@ -53,9 +54,9 @@ class ChunkAgent:
         self.prompt = self.given.pop("prompt", None)
         self.given_names = {name: self.given.pop(name) for name in list(self.given) if name in self.shown}
 
+    @abstractmethod
     def plan(self, obs: Mapping[str, Any], rows: int) -> np.ndarray:
         """Return chunks (rows, H, *A) float32 for named observations (rows, ...), ``prompt`` texts among them."""
-        raise NotImplementedError
 
     @staticmethod
     def env_options(argument: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ last while it watched. A task in which either does better than chance gives its 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +23,7 @@ WATCH = 0
 """Phase in which the agent is led about."""
 
 
-class _Chooser:
+class _Chooser(ABC):
     """Walks to one container and opens it; a subclass says which."""
 
     needs_privileged = True
@@ -69,13 +70,13 @@ class _Chooser:
         )
         return actions, {**state, **moved}, {}
 
+    @abstractmethod
     def _choose(self, facts: Mapping[str, np.ndarray], state: State) -> np.ndarray:
         """Return (B,) the container that each row goes to."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _ready(self, facts: Mapping[str, np.ndarray], state: State) -> np.ndarray:
         """Return (B,) bool: OpenObject would open what is wanted."""
-        raise NotImplementedError
 
 
 @register("agent", "house-memoryless", about="hiding tasks without memory: opens what it can reach first")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ MOVES = np.array([[0, -1], [0, 1], [-1, 0], [1, 0]])
 State = dict[str, np.ndarray]
 
 
-class LabyrinthOracle:
+class LabyrinthOracle(ABC):
     """Base: keeps one map of the maze per row, made at the start of its episode, and steps to the best neighbour."""
 
     needs_privileged = True
@@ -48,13 +49,13 @@ class LabyrinthOracle:
         costs = self.costs({name: value[around] for name, value in state.items()}, explored[around])
         return np.where(grid[around] == WALL, FAR, costs).argmin(axis=1), state, {}
 
+    @abstractmethod
     def map(self, grid: np.ndarray) -> State:
         """Return maps (M, G, G) of mazes (M, G, G)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def costs(self, maps: State, explored: np.ndarray) -> np.ndarray:
         """Return what each of the four neighbours costs (B, 4), given their map values and if they were visited."""
-        raise NotImplementedError
 
 
 @register(

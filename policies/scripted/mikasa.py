@@ -7,6 +7,7 @@ other, in an order drawn per episode, until the episode ends. What it scores abo
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,7 +32,7 @@ CLOSED = -1.0
 State = dict[str, np.ndarray]
 
 
-class _Hand:
+class _Hand(ABC):
     """Goes to the cubes of an order."""
 
     needs_privileged = True
@@ -83,9 +84,9 @@ class _Hand:
         actions[privileged["waits"]] = 0.0
         return actions, state, {}
 
+    @abstractmethod
     def _order(self, facts: Mapping[str, np.ndarray], state: State) -> np.ndarray:
         """Return (B, K') which cubes are gone to, one after the other."""
-        raise NotImplementedError
 
 
 @register(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from embodied_mem.registry import register
 RIGHT, UP, LEFT, DOWN = range(4)
 
 
-class ProbeOracle:
+class ProbeOracle(ABC):
     """Base: a reaction to the privileged state, without a state of its own."""
 
     needs_privileged = True
@@ -34,9 +35,9 @@ class ProbeOracle:
             raise UsageError(f"{type(self).__name__} needs privileged=env.privileged(), got None")
         return self.choose(privileged), state, {}
 
+    @abstractmethod
     def choose(self, facts: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the best actions (B,) int64 given the privileged state."""
-        raise NotImplementedError
 
 
 @register("agent", "tmaze-oracle", oracle_for=("embodied_mem/TMaze-v0",), about="best play of the T-Maze")

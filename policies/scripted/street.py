@@ -5,6 +5,7 @@ They read ``env.privileged()``. Numbers beside them in tables are those of publi
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +23,7 @@ ENOUGH = 40
 Facts = Mapping[str, np.ndarray]
 
 
-class Walker:
+class Walker(ABC):
     """Base: a reaction to the privileged facts, without a state of its own."""
 
     needs_privileged = True
@@ -44,9 +45,9 @@ class Walker:
             raise UsageError(f"{type(self).__name__} plays {ENV} and needs privileged=env.privileged()")
         return self.choose(privileged), state, {}
 
+    @abstractmethod
     def choose(self, facts: Facts) -> np.ndarray:
         """Return the actions (B,) int64 given the privileged facts."""
-        raise NotImplementedError
 
 
 @register("agent", "stop", about="street: stops at once")

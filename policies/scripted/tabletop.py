@@ -7,6 +7,7 @@ it does better than chance gives its answer away.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,7 +37,7 @@ TASKS = tuple(
 )
 
 
-class _Mover:
+class _Mover(ABC):
     """Follows plans of waypoints; a subclass says which thing is done."""
 
     needs_privileged = True
@@ -71,9 +72,9 @@ class _Mover:
         chosen = self._choose(privileged, state, reset)
         return _reach.follow(privileged, state, reset, chosen), state, {}
 
+    @abstractmethod
     def _choose(self, facts: Mapping[str, np.ndarray], state: dict[str, np.ndarray], reset: np.ndarray) -> np.ndarray:
         """Return (B,) which of the things that could be done is done."""
-        raise NotImplementedError
 
 
 @register(

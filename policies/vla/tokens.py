@@ -13,6 +13,7 @@ The perceptual bottleneck is the published one: 1x1 map, ReLU, squeeze-and-excit
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,7 +31,7 @@ _SQUEEZE = 16
 _STD = 0.02
 
 
-class Perception(nn.Module):
+class Perception(nn.Module, ABC):
     """Base: the instruction's vector, the normalised state, and which entries are read."""
 
     def __init__(self, config: PerceptionConfig, space: spaces.Dict) -> None:
@@ -67,13 +68,13 @@ class Perception(nn.Module):
         self.mean.copy_(torch.from_numpy(states.mean(0)))
         self.std.copy_(torch.from_numpy(np.where(deviation > 1e-4, deviation, np.inf)))
 
+    @abstractmethod
     def forward(self, obs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return perceptual tokens (n, P, D_p) and the cognitive token (n, D_c), float32.
 
         Args:
             obs: entries (n, ...) in the dtypes of the space.
         """
-        raise NotImplementedError
 
     def _state(self, obs: Mapping[str, Tensor]) -> Tensor:
         return ((obs["vector"] - self.mean) / self.std).clamp(-5.0, 5.0)
@@ -159,7 +160,7 @@ class Bottleneck(nn.Module):
         return pooled.transpose(1, 2)
 
 
-class PatchPerception(Perception):
+class PatchPerception(Perception, ABC):
     """Patch features of every picture, the state and the instruction through one transformer."""
 
     def __init__(self, config: PerceptionConfig, space: spaces.Dict, features: Mapping[str, tuple[int, int]]) -> None:
@@ -192,9 +193,9 @@ class PatchPerception(Perception):
         self.bottlenecks = nn.ModuleDict({key: Bottleneck(H, config.width, config.tokens) for key in self.pictures})
         self.think = nn.Sequential(nn.LayerNorm(H), nn.Linear(H, config.cognitive), nn.LayerNorm(config.cognitive))
 
+    @abstractmethod
     def patches(self, key: str, picture: Tensor) -> Tensor:
         """Return features (n, M, C) float32 of ``picture`` (n, H, W, 3) uint8."""
-        raise NotImplementedError
 
     def forward(self, obs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """See `Perception.forward`."""

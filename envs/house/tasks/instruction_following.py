@@ -42,11 +42,8 @@ from embodied_mem.envs.house.tasks.targets import TARGET_CLASS, TARGETS, spoken
 from embodied_mem.envs.house.tasks.walkable import Walkable
 from embodied_mem.errors import UsageError
 from embodied_mem.geometry.paths import field_at, grid_path
-from embodied_mem.metrics.vln import vln_continuous
+from embodied_mem.metrics.vln import PATH_KEYS, vln_continuous
 from embodied_mem.spaces import encode_text
-
-SCORES = ("ndtw", "sdtw", "cls", "pl", "ne")
-"""What is measured of the path of an ended episode."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,7 @@ class BatchedInstructionFollowing(BatchedMultiObjectNav):
         self._known: dict[int, tuple[list[int], np.ndarray, np.ndarray]] = {}
         super().__init__(num_envs, **kwargs)
         self._track = np.zeros((num_envs, self.level.max_steps + 1, 2))
-        self._scores = {name: np.full(num_envs, np.nan) for name in SCORES}
+        self._scores = {name: np.full(num_envs, np.nan) for name in PATH_KEYS}
 
     # Houses
 

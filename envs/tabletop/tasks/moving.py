@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import numpy as np
@@ -14,7 +15,7 @@ GRASP = 0.018
 """Height in metres at which a block is held."""
 
 
-class BatchedHalves(BatchedTabletop):
+class BatchedHalves(BatchedTabletop, ABC):
     """N tables with PREPARE, a press of the button, WAIT and CHOOSE; pressed too early, the button ends the episode."""
 
     levels: ClassVar = BatchedTabletop.levels
@@ -32,13 +33,13 @@ class BatchedHalves(BatchedTabletop):
     def _with_button(self, scenery: str) -> str:
         return scenery + button("button", BUTTON, "0.9 0.2 0.2 1")
 
+    @abstractmethod
     def _prepared(self) -> np.ndarray:
         """Return (N,) True where what must be done before the button is done."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _decide(self, chooses: np.ndarray) -> None:
         """Judge rows ``chooses`` (N,) bool of CHOOSE."""
-        raise NotImplementedError
 
     def _judge(self, obeys: np.ndarray) -> None:
         prepares = obeys & (self._phase == PREPARE)

@@ -5,6 +5,7 @@ Memory demanded: which of K things was shown, over ``delay`` control steps.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import numpy as np
@@ -26,15 +27,15 @@ SHAPES: tuple[tuple[str, str], ...] = (
 )
 
 
-class BatchedRecall(BatchedTabletop):
+class BatchedRecall(BatchedTabletop, ABC):
     """N tables with K things; a subclass names them."""
 
     noun: ClassVar[str] = ""
     aspect: ClassVar[str] = ""
 
+    @abstractmethod
     def _items(self, level: Level) -> list[str]:
         """Return the geoms (MJCF) of each of the K things."""
-        raise NotImplementedError
 
     def _configure(self, level: Level) -> None:
         items = self._items(level)

@@ -6,7 +6,7 @@ from gymnasium.vector import AutoresetMode
 from embodied_mem.agent import CONFIG_FILE, load_agent
 from embodied_mem.envs.make import make_vec
 from embodied_mem.experiments.street_agents import BUNDLES, MAIN
-from embodied_mem.policies.navigation.street_seed import play_success
+from embodied_mem.policies.navigation.follow_seed import play_success
 
 FOLDERS = sorted(path.parent for path in (BUNDLES / MAIN).glob(f"*/{CONFIG_FILE}"))
 
