@@ -4,8 +4,8 @@ python -m embodied_mem.experiments.house_view --streams 100 --epochs 6 --found 4
 python -m embodied_mem.experiments.house_view --streams 250 --epochs 4 --seed 1 --rate 3e-3 --start FILE --out FILE
 python -m embodied_mem.experiments.house_view --streams 800 --epochs 4 --seed 2 --rate 3e-3 --houses 4000 --start FILE
 
-These three made the weights of the package; one thread, half an hour together. Prints one JSON value: agreement with the
-simulator on houses of the test split.
+These three made the weights of the package; one thread, half an hour together. Prints one JSON value: agreement with
+the simulator on houses of the test split.
 """
 
 from __future__ import annotations
