@@ -101,14 +101,15 @@ def joined(a: Entry, b: Entry, *, weighted: bool = True) -> Entry:
 def gathered(entries: Iterable[Entry]) -> tuple[np.ndarray, list[int]]:
     """Return the tokens of one entry or more, one after the other, (M, D) float32, and how many each entry has.
 
-    A join of buffers takes a quarter of the time of ``np.concatenate`` on hundreds of small arrays.
+    A join of buffers takes half the time of ``np.concatenate`` on hundreds of small arrays.
 
     Raises:
         UsageError: the tokens are not all float32 of one width.
     """
     parts = [entry.tokens for entry in entries]
-    sizes, width = [len(part) for part in parts], parts[0].shape[1]
-    rows = np.frombuffer(bytearray().join(part.data for part in parts), np.float32)
+    sizes, width = list(map(len, parts)), parts[0].shape[1]
+    # an array is a buffer, though its types do not say so before Python 3.12
+    rows = np.frombuffer(bytearray().join(parts), np.float32)  # type: ignore[arg-type]
     if len(rows) != sum(sizes) * width:
         raise UsageError(f"expected entries with tokens (P, {width}) float32, got other widths or dtypes")
     return rows.reshape(-1, width), sizes

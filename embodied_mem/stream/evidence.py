@@ -119,7 +119,7 @@ class Snapshot:
     @property
     def entries(self) -> tuple[Entry, ...]:
         """All entries, in time order."""
-        return tuple(sorted((e for part in self.stores.values() for e in part), key=_IN_TIME))
+        return tuple(in_time([e for part in self.stores.values() for e in part]))
 
     def before(self, t_s: float) -> Snapshot:
         """Return the snapshot without what reaches beyond ``t_s`` seconds (a question about an earlier moment)."""
