@@ -1,6 +1,6 @@
 """Trains the question head of ``house-head`` on tours of train houses and writes the weights of the package.
 
-python -m embodied_mem.experiments.house_head [--short 12] [--middle 6] [--long 3] [--longest 2] [--out FILE]
+python -m embodied_mem.experiments.house_head [--short 12] [--middle 6] [--long 3] [--longest 5] [--out FILE]
 
 Every stream is encoded once with the shipped encoder, the longest one has ten hours; questions are asked of the whole
 history and of several memories of drawn sizes, one example in twelve of nothing at all, so that the head learns what
@@ -174,7 +174,7 @@ def accuracy(head: HouseHead, data: list[Example]) -> dict[str, float]:
 def main(words: Sequence[str] | None = None) -> None:
     """Train and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in {"short": 12, "middle": 6, "long": 3, "longest": 2, "each": 3, "epochs": 3, "seed": 0}.items():
+    for name, value in {"short": 12, "middle": 6, "long": 3, "longest": 5, "each": 3, "epochs": 3, "seed": 0}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--rate", type=float, default=1e-2)
     parser.add_argument("--encoder", type=Path, default=None, help="other weights of the encoder")
