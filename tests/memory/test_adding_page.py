@@ -56,7 +56,8 @@ def calls(check: Any) -> Iterator[dict[str, Any]]:
     axes = []
     for mark in marks:
         if mark.name == "parametrize":
-            names = [name.strip() for name in mark.args[0].split(",")]
+            named = mark.args[0]
+            names = [name.strip() for name in (named.split(",") if isinstance(named, str) else named)]
             sets = [value if hasattr(value, "marks") else pytest.param(value) for value in mark.args[1]]
             values = [item.values for item in sets if not is_full(item.marks)]
             axes.append([dict(zip(names, v[0] if len(names) > 1 and len(v) == 1 else v)) for v in values])
