@@ -120,8 +120,8 @@ class BatchedEnv(VectorEnv, ABC):
         return {}
 
     def _render(self, row: int) -> Any:
-        """Return one row's frame in ``render_mode``."""
-        raise NotImplementedError
+        """Return one row's frame in ``render_mode``; written by environments that name render modes."""
+        raise UsageError(f"expected {type(self).__name__} to write _render, since it names render modes")
 
     def privileged(self) -> dict[str, np.ndarray]:
         """Return the hidden state that oracles read, as (N, ...) arrays; it never reaches observations or info."""

@@ -177,7 +177,8 @@ class FrameSource(ABC):
         self._paced = None
 
     def _seek(self, t_s: float) -> None:
-        raise NotImplementedError
+        """Go there; written by sources that are ``seekable``."""
+        raise UsageError(f"expected {type(self).__name__} to write _seek, since it says that it is seekable")
 
     @property
     def stopped(self) -> bool:

@@ -118,8 +118,8 @@ class BatchedCopies(BatchedEnv, ABC):
         """Play one action of a copy."""
 
     def _vector_size(self) -> int:
-        """Return how many numbers ``vector`` has."""
-        raise NotImplementedError
+        """Return how many numbers ``vector`` has; written by adapters that know it."""
+        raise UsageError(f"expected {type(self).__name__} to write _vector_size, since 'vector' is among its sensors")
 
     def _action_space(self) -> spaces.Box:
         return spaces.Box(-1.0, 1.0, (self.actions,), np.float32)

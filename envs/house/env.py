@@ -280,8 +280,8 @@ class HouseEnv(BatchedEnv, ABC):
         }
 
     def _privileged_goal(self) -> dict[str, np.ndarray]:
-        """Return ``target``, ``ready``, ``finish`` and ``idle`` of `privileged`."""
-        raise NotImplementedError
+        """Return ``target``, ``ready``, ``finish`` and ``idle`` of `privileged`; nothing where a task has no goal."""
+        return {}
 
     def _headings_free(self) -> np.ndarray:
         from embodied_mem.envs.house.goal_kernels import headings_free

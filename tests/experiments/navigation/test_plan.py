@@ -5,7 +5,7 @@ import numpy as np
 from embodied_mem.evaluation.casting import make_env
 from embodied_mem.experiments import tables
 from embodied_mem.experiments.navigation.plan import CONTROLLED, CORE, MAP, PLAYERS, SETTINGS, Setting
-from embodied_mem.experiments.navigation.run import main, verdicts
+from embodied_mem.experiments.navigation.run import main, training_seeds, verdicts
 from embodied_mem.files import read_json
 
 
@@ -68,3 +68,9 @@ def test_a_verdict_compares_intervals_with_every_sequence_memory():
     four, five = verdicts(cells)
     assert " apart from" in four and "not apart" not in four and "not played" not in four
     assert "not apart from" in five and f"the highest {names[0]}" in five and "not played" in five
+
+
+def test_training_seeds_are_told_of_trained_rows_only():
+    rows = {MAP: {"spl": {"n": 100}}, "lstm": {"spl": {"n": 300}}, "memo": {"spl": {"n": 100}}}
+    found = training_seeds({"small, 4 goals": rows, "large, 4 goals": {MAP: {"spl": {"n": 100}}}}, 100)
+    assert found == ["small, 4 goals: training seeds: lstm 3, memo 1"]
